@@ -1,0 +1,243 @@
+"""The configuration: one complete JSON file per experiment, strict and typed.
+
+Every key must be present and no other is allowed, so that a file says everything about an experiment and a misspelt
+key is an error instead of a silent default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from centermask_keras.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+SizeHW = tuple[PositiveInt, PositiveInt]
+
+INPUT_MULTIPLE = 32
+"""Height and width of every network input are multiples of this: the stride of the deepest level of DLA-34."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(_Section):
+    """The network and its inference graph."""
+
+    detector: Literal["centernet"]
+    backbone: Literal["dla34", "dla_small"]
+    deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
+    num_classes: PositiveInt
+    head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
+    stride: Literal[4] = Field(description="Input pixels per feature map cell")
+    shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
+    saliency: Literal["class_specific", "class_agnostic"] = Field(
+        description="One saliency map per class, supervised directly as well; or one for all, supervised through the mask"
+    )
+    mask_factors: Literal["both", "local_shape", "saliency"] = Field(
+        description="The factors of Eq. 1: both (the method), or one alone (the paper's Table 1d)"
+    )
+    mask_size_train: Annotated[int, Field(ge=2)] = Field(description="M of the mask loss")
+    mask_size_infer: Annotated[int, Field(ge=2)] = Field(description="M of the predicted masks")
+    max_detections: PositiveInt = Field(description="K: peaks read per image")
+    dtype_policy: Literal["mixed_bfloat16", "float32"]
+
+
+class DatasetConfig(_Section):
+    """One COCO-format dataset; paths are relative to the working directory."""
+
+    annotations: str
+    images: str
+
+
+class AugmentationConfig(_Section):
+    """What training does to an image."""
+
+    crop: Literal["random", "none"] = Field(description="Random scale-and-shift crop, or the whole image letterboxed")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field(description="Smallest and largest scale of the crop, step 0.1")
+    flip: Probability
+    color: Annotated[float, Field(ge=0, lt=1)] = Field(description="Brightness, contrast, saturation: 1 +- this")
+    lighting: Weight = Field(description="Standard deviation of the PCA lighting")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentationConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: expected [smallest, largest], received {list(self.scale)}")
+        return self
+
+
+class DataConfig(_Section):
+    """What is read and how it becomes batches."""
+
+    train: DatasetConfig
+    val: DatasetConfig
+    input_hw: SizeHW = Field(description="Height and width of the training input (and of letterbox evaluation)")
+    max_objects: PositiveInt = Field(description="N: objects kept per image, in the order of the annotations")
+    crowd: Literal["train", "ignore", "drop"]
+    on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
+    augmentation: AugmentationConfig
+
+    @model_validator(mode="after")
+    def _aligned(self) -> DataConfig:
+        if any(side % INPUT_MULTIPLE for side in self.input_hw):
+            raise ValueError(f"input_hw: expected multiples of {INPUT_MULTIPLE}, received {list(self.input_hw)}")
+        return self
+
+
+class TrainConfig(_Section):
+    """The optimisation."""
+
+    batch_size: PositiveInt = Field(description="Images per step over all replicas")
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    drop_epochs: tuple[PositiveInt, ...] = Field(description="The learning rate drops after these epochs")
+    drop_factor: Fraction
+    ema_decay: Fraction | None = Field(description="Decay of the averaged weights that are evaluated and saved")
+    clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
+    accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
+    validate_every: PositiveInt = Field(description="Epochs between validations")
+    seed: Annotated[int, Field(ge=0)]
+
+
+class LossWeights(_Section):
+    """Eq. 6: the weight of each loss in the sum."""
+
+    heatmap: Weight
+    offset: Weight
+    size: Weight
+    mask: Weight
+    saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
+
+
+class EvalConfig(_Section):
+    """How images are read outside of training, and how masks are cut."""
+
+    resize: Literal["letterbox", "keep"] = Field(description="To data.input_hw, or original size padded to a multiple")
+    batch_size: PositiveInt
+    mask_threshold: Fraction
+
+
+class Config(_Section):
+    """A complete configuration."""
+
+    about: str
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    loss_weights: LossWeights
+    eval: EvalConfig
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.model.saliency == "class_agnostic" and self.loss_weights.saliency != 0:
+            raise ValueError(
+                "loss_weights.saliency: expected 0 with model.saliency class_agnostic "
+                f"(it has no direct supervision), received {self.loss_weights.saliency}"
+            )
+        if self.model.mask_factors == "local_shape" and self.loss_weights.saliency != 0:
+            raise ValueError(
+                "loss_weights.saliency: expected 0 with model.mask_factors local_shape "
+                f"(it has no saliency), received {self.loss_weights.saliency}"
+            )
+        if self.eval.resize == "keep" and self.eval.batch_size != 1:
+            raise ValueError(
+                "eval.batch_size: expected 1 with eval.resize keep (images differ in size), "
+                f"received {self.eval.batch_size}"
+            )
+        return self
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Height and width of the training feature map in cells."""
+        height, width = self.data.input_hw
+        return height // self.model.stride, width // self.model.stride
+
+    def to_json(self) -> str:
+        """Return the text that `parse_config` reads back to an equal configuration."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration file and apply overrides.
+
+    Args:
+        path: JSON file with every key of `Config`.
+        overrides: `"a.b=v"` strings; `v` is read as JSON and, if it is none, taken as text.
+
+    Raises:
+        ConfigError: `FILE: json.path: expected ..., received ...`, one line per mistake.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path}: expected a readable JSON configuration, received: {reason}") from None
+    return parse_config(text, source=str(path), overrides=overrides)
+
+
+def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Config:
+    """Build a `Config` from JSON text; `source` names it in errors (see `load_config`)."""
+    try:
+        values = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, source))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise ConfigError(f"{source}: {where}: expected JSON, received: {error.msg}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected a JSON object, received {type(values).__name__}")
+    for override in overrides:
+        _override(values, override, source)
+    try:
+        # Through JSON again: strict mode then takes a list for a tuple, and still no text for a number.
+        return Config.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(source, problem) for problem in error.errors())) from None
+
+
+def _unique(pairs: list[tuple[str, Any]], source: str) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{source}: {key}: expected each key once, received it {keys.count(key)} times")
+    return dict(pairs)
+
+
+def _override(values: dict[str, Any], override: str, source: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {override}: expected a.b=value")
+    section: Any = values
+    *parents, key = path.split(".")
+    for parent in parents:
+        section = section.get(parent) if isinstance(section, Mapping) else None
+    if not isinstance(section, dict) or key not in section:
+        raise ConfigError(f"--set {override}: {path}: expected a key of {source}; no such key")
+    try:
+        section[key] = json.loads(text)
+    except json.JSONDecodeError:
+        section[key] = text
+
+
+def _explain(source: str, problem: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    received = json.dumps(problem["input"]) if not isinstance(problem["input"], Mapping) else "an object"
+    match problem["type"]:
+        case "missing":
+            return f"{source}: {path}: expected this key, received none"
+        case "extra_forbidden":
+            return f"{source}: {path}: unknown key (received {received}); expected only the keys of `config --schema`"
+        case "value_error":  # one of the validators above; its message already says expected and received
+            message = str(problem["ctx"]["error"])
+            return f"{source}: {path + '.' if path else ''}{message}"
+        case _:
+            expected = problem["msg"].removeprefix("Input should be ")
+            return f"{source}: {path}: expected {expected}, received {received}"

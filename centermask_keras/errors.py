@@ -1,0 +1,79 @@
+"""Errors that a user can act on: where it happened, what was expected, what was received.
+
+Stage: every stage. The command line prints these in one or two lines and exits; any other exception is a bug of
+this library and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SHOWN_PROBLEMS = 50  # fills a terminal; the full list stays in DataError.problems
+
+
+class CenterMaskError(Exception):
+    """Base of every error caused by input, configuration or environment."""
+
+
+class ConfigError(CenterMaskError):
+    """A configuration that cannot be used. The message names the file and the JSON path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault in a data file.
+
+    Attributes:
+        file: the file at fault.
+        where: place inside it (JSON path, line, or id); empty if the whole file is meant.
+        expected: what a correct file holds there.
+        received: what was found.
+    """
+
+    file: str
+    where: str
+    expected: str
+    received: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.where}" if self.where else self.file
+        # A line break inside a file name or a value must not break the list into more lines.
+        return " ".join(f"{place}: expected {self.expected}, received {self.received}".split())
+
+
+class DataError(CenterMaskError):
+    """One or more faults in data files, all found in one pass.
+
+    Attributes:
+        problems: every fault; the message lists the first 50.
+    """
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = list(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = [f"{len(self.problems):,} problems"]
+        lines += [f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        if len(self.problems) > SHOWN_PROBLEMS:
+            lines.append(f"  and {len(self.problems) - SHOWN_PROBLEMS:,} more")
+        return "\n".join(lines)
+
+
+class ImageError(CenterMaskError):
+    """An image file that cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str | Path, reason: str):
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(self.path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: not readable: {self.reason}"

@@ -1,0 +1,100 @@
+"""The data dictionary: what travels between the stages, with keys, dtypes, shapes and units.
+
+Axis letters: `B` batch, `H, W` input, `h, w` feature map, `C` classes, `N` padded objects, `K` detections, `S` local
+shape side, `M` mask grid side, `P` saliency planes, `Q` ignore planes. Boxes are continuous `xyxy` in input pixels:
+pixel i covers [i, i + 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+Tensor = Any
+"""A tensor of the active Keras backend, or a NumPy array where a docstring says so."""
+
+
+class GroundTruth(TypedDict):
+    """One training batch, as the input pipeline makes it. Rows where `valid` is False hold zeros."""
+
+    image: Tensor
+    """uint8 [B, H, W, 3], RGB."""
+    boxes: Tensor
+    """float32 [B, N, 4], xyxy in input pixels, clipped to the input."""
+    classes: Tensor
+    """int32 [B, N], contiguous from 0."""
+    valid: Tensor
+    """bool [B, N]."""
+    masks: Tensor
+    """uint8 [B, N, M, M], coverage 0..255 of the M x M cells of the object's own box."""
+    saliency_planes: Tensor
+    """uint8 [B, P, h, w], coverage 0..255 of the union of the masks of one class."""
+    saliency_classes: Tensor
+    """int32 [B, P], the class of each plane."""
+    saliency_valid: Tensor
+    """bool [B, P]."""
+    ignore_planes: Tensor
+    """uint8 [B, Q, h, w], coverage 0..255 of the crowd regions of one class."""
+    ignore_classes: Tensor
+    """int32 [B, Q]."""
+    ignore_valid: Tensor
+    """bool [B, Q]."""
+    transform: Tensor
+    """float32 [B, 4], (sx, sy, tx, ty) from original to input pixels."""
+    image_hw: Tensor
+    """int32 [B, 2], original size."""
+    image_id: Tensor
+    """int64 [B], as in the dataset."""
+    position: Tensor
+    """int64 [B], place in the endless order of samples."""
+
+
+class Outputs(TypedDict):
+    """What the network gives for a batch of images."""
+
+    heatmap_logits: Tensor
+    """float32 [B, h, w, C]."""
+    saliency_logits: Tensor
+    """float32 [B, h, w, C] if class-specific, [B, h, w, 1] if class-agnostic."""
+    features: Tensor
+    """compute dtype [B, h, w, F], what the point heads read."""
+
+
+class PointOutputs(TypedDict):
+    """What the point heads give at K (or N) cells of each image."""
+
+    offset: Tensor
+    """float32 [B, K, 2], (x, y) in cells from the cell's corner to the object's centre."""
+    size: Tensor
+    """float32 [B, K, 2], (w, h) in cells."""
+    local_shape_logits: Tensor
+    """float32 [B, K, S * S], rows first."""
+
+
+class Targets(TypedDict):
+    """What the losses compare with."""
+
+    heatmap: Tensor
+    """float32 [B, h, w, C] in [0, 1], exactly 1 at centres."""
+    cells: Tensor
+    """int32 [B, N], i * w + j of the cell that holds the centre; 0 where not valid."""
+    offset: Tensor
+    """float32 [B, N, 2], as in `PointOutputs`."""
+    size: Tensor
+    """float32 [B, N, 2], as in `PointOutputs`."""
+    valid: Tensor
+    """bool [B, N]."""
+
+
+class Detections(TypedDict):
+    """The output of the inference graph, of fixed size. Rows where `valid` is False carry no meaning."""
+
+    boxes: Tensor
+    """float32 [B, K, 4], xyxy in input pixels."""
+    scores: Tensor
+    """float32 [B, K] in [0, 1], falling."""
+    classes: Tensor
+    """int32 [B, K]."""
+    valid: Tensor
+    """bool [B, K]."""
+    masks: Tensor
+    """float32 [B, K, M, M], probabilities on the grid of each box."""

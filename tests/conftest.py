@@ -1,0 +1,93 @@
+"""Shared fixtures: the folders of real images, reproducible random numbers, quiet TensorFlow.
+
+The real images are not part of the project. `CENTERMASK_DATA` names their folder; without it `../shared/data` beside
+the checkout is used. Tests that need a folder which is not there are skipped; the last lines of the run say how many.
+"""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # has to be set before TensorFlow is imported
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 317
+SLOW_TIMEOUT = 1500  # seconds
+MISSING_DATA = "real images not found"
+
+# The same examples in every run, and no deadline: a busy machine must not fail a test.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile("reproducible")
+
+
+def _real_data_dir() -> Path:
+    return Path(os.environ.get("CENTERMASK_DATA") or ROOT.parent / "shared" / "data")
+
+
+def _data_folder(name: str) -> Path:
+    folder = _real_data_dir() / name
+    if not folder.is_dir():
+        pytest.skip(f"{MISSING_DATA}: expected a folder {folder}; set CENTERMASK_DATA to the folder that holds {name}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the real images and of the published evaluator figures."""
+    return _data_folder(".")
+
+
+@pytest.fixture(scope="session")
+def coco_tiny() -> Path:
+    """16 COCO photos: `annotations/instances.json` and `images/`."""
+    return _data_folder("coco_tiny")
+
+
+@pytest.fixture(scope="session")
+def coco_train() -> Path:
+    """COCO train2017 photos with all 80 categories: `annotations/instances.json` and `images/`."""
+    return _data_folder("coco_train")
+
+
+@pytest.fixture(scope="session")
+def nuclei_train() -> Path:
+    """504 microscopy images, one category, up to 375 objects each: `annotations/instances.json` and `images/`."""
+    return _data_folder("nuclei_train")
+
+
+@pytest.fixture(scope="session")
+def coco_eval_reference() -> Path:
+    """COCO ground truth, results files and the published figures (`expected_stats.json`)."""
+    return _data_folder("coco_eval_reference")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Give every test the same random numbers, whatever ran before it."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    if "keras" in sys.modules:  # do not import it for tests that have no use for it
+        sys.modules["keras"].utils.set_random_seed(SEED)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time than `timeout` of pyproject.toml, unless they name their own."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of the run the real images would have added."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    missing = sum(MISSING_DATA in str(report.longrepr) for report in skipped)
+    if missing:
+        terminalreporter.write_line(
+            f"{missing} tests skipped for missing data: CENTERMASK_DATA ({_real_data_dir()}) lacks their images",
+            yellow=True,
+        )

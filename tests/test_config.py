@@ -1,0 +1,134 @@
+"""Configurations: complete, strict, and every mistake named with JSON path, expected and received."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from centermask_keras.config import Config, load_config, parse_config
+from centermask_keras.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.json"))
+DLA34 = Path(__file__).parents[1] / "configs" / "dla34.json"
+
+
+def changed(path: str, value: object) -> str:
+    """Return dla34.json with one key changed, or removed (value is KeyError)."""
+    values = json.loads(DLA34.read_text())
+    section = values
+    *parents, key = path.split(".")
+    for parent in parents:
+        section = section[parent]
+    if value is KeyError:
+        del section[key]
+    else:
+        section[key] = value
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_load_and_survive_a_round_trip(path: Path) -> None:
+    config = load_config(path)
+    assert parse_config(config.to_json(), source="copy") == config
+
+
+def test_dla34_holds_the_protocol_of_the_paper() -> None:
+    config = load_config(DLA34)
+    assert config.data.input_hw == (512, 512)
+    assert config.grid_hw == (128, 128)
+    assert (config.model.shape_size, config.model.max_detections) == (32, 100)
+    weights = config.loss_weights
+    assert (weights.heatmap, weights.offset, weights.size, weights.mask, weights.saliency) == (1, 1, 0.1, 1, 1)
+    train = config.train
+    assert (train.learning_rate, train.batch_size, train.epochs, train.drop_epochs) == (2.5e-4, 64, 130, (100, 120))
+    assert (config.eval.mask_threshold, config.eval.resize) == (0.4, "keep")
+    assert config.model.saliency == "class_specific" and config.model.deformable
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("model.num_clases", 3, r"model\.num_clases: unknown key"),
+        ("train.epochs", KeyError, r"train\.epochs: expected this key, received none"),
+        ("train.epochs", "130", r'train\.epochs: expected a valid integer, received "130"'),
+        ("train.epochs", 130.5, r"train\.epochs: expected .*integer.*, received 130\.5"),
+        ("train.epochs", 0, r"train\.epochs: expected greater than 0, received 0"),
+        ("model.deformable", 1, r"model\.deformable: expected a valid boolean, received 1"),
+        ("model.backbone", "dla35", r"model\.backbone: expected 'dla34' or 'dla_small', received \"dla35\""),
+        ("model.stride", 8, r"model\.stride: expected 4, received 8"),
+        ("eval.mask_threshold", 1.0, r"eval\.mask_threshold: expected less than 1, received 1\.0"),
+        ("data.input_hw", [512, 500], r"input_hw: expected multiples of 32, received \[512, 500\]"),
+        ("data.input_hw", [512], r"data\.input_hw"),
+        ("data.augmentation.scale", [1.3, 0.6], r"scale: expected \[smallest, largest\], received \[1\.3, 0\.6\]"),
+        ("data.crowd", None, r"data\.crowd: expected 'train', 'ignore' or 'drop', received null"),
+        ("data", 3, r"data: expected .*, received 3"),
+        ("eval.batch_size", 2, r"eval\.batch_size: expected 1 with eval\.resize keep"),
+        ("model.saliency", "class_agnostic", r"loss_weights\.saliency: expected 0 with model\.saliency class_agnostic"),
+        ("model.mask_factors", "local_shape", r"loss_weights\.saliency: expected 0 with model\.mask_factors"),
+        ("train.learning_rate", float("nan"), r"train\.learning_rate: expected"),
+    ],
+)
+def test_each_mistake_names_path_expected_and_received(path: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"mine\.json: .*" + message):
+        parse_config(changed(path, value), source="mine.json")
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    values = json.loads(changed("train.epochs", -1))
+    values["model"]["num_classes"] = "many"
+    with pytest.raises(ConfigError) as error:
+        parse_config(json.dumps(values), source="mine.json")
+    assert "train.epochs" in str(error.value) and "model.num_classes" in str(error.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.json: expected a readable JSON configuration, received: No such file"):
+        load_config(tmp_path / "none.json")
+    with pytest.raises(ConfigError, match="expected a readable JSON configuration"):
+        load_config(tmp_path)
+    (tmp_path / "half.json").write_text('{"about": ')
+    with pytest.raises(ConfigError, match=r"half\.json: line 1 column \d+: expected JSON"):
+        load_config(tmp_path / "half.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.json: expected a readable JSON"):
+        load_config(tmp_path / "binary.json")
+    with pytest.raises(ConfigError, match="expected a JSON object, received list"):
+        parse_config("[]", source="list.json")
+
+
+def test_a_key_given_twice_is_an_error() -> None:
+    text = DLA34.read_text().replace('"stride": 4,', '"stride": 4, "stride": 4,')
+    with pytest.raises(ConfigError, match=r"stride: expected each key once, received it 2 times"):
+        parse_config(text, source="mine.json")
+
+
+def test_overrides_take_json_and_text() -> None:
+    config = load_config(DLA34, ["train.epochs=3", "data.train.images=photos/", "data.input_hw=[256, 320]"])
+    assert (config.train.epochs, config.data.train.images, config.data.input_hw) == (3, "photos/", (256, 320))
+    assert load_config(DLA34, ["train.clip_norm=10.0"]).train.clip_norm == 10.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"--set train\.epoch=3: train\.epoch: expected a key of .*dla34\.json; no such key"),
+        ("train.epochs.more=3", "no such key"),
+        ("train.epochs", r"--set train\.epochs: expected a\.b=value"),
+        ("train.epochs=many", r'train\.epochs: expected a valid integer, received "many"'),
+    ],
+)
+def test_wrong_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(DLA34, [override])
+
+
+def test_a_configuration_cannot_be_changed_in_place() -> None:
+    config = load_config(DLA34)
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.epochs = 3
+
+
+def test_schema_covers_every_section() -> None:
+    schema = Config.model_json_schema()
+    assert set(schema["required"]) == {"about", "model", "data", "train", "loss_weights", "eval"}
+    assert schema["additionalProperties"] is False
