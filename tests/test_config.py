@@ -82,7 +82,9 @@ def test_all_mistakes_are_listed_at_once() -> None:
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.json: expected a readable JSON configuration, received: No such file"):
+    with pytest.raises(
+        ConfigError, match=r"none\.json: expected a readable JSON configuration, received: No such file"
+    ):
         load_config(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="expected a readable JSON configuration"):
         load_config(tmp_path)

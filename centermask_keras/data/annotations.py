@@ -1,0 +1,192 @@
+"""A COCO annotation file and its folder of images -> compact columns, checked before anything trains on them.
+
+Stage: data. Two kinds of fault: those that mean that the file is not what its author thinks stop with the full list;
+objects that cannot be learned from are dropped and counted.
+Source: the COCO data format, https://cocodataset.org/#format-data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from centermask_keras.data.coco_columns import Crowd, read_categories, read_images, read_objects
+from centermask_keras.data.coco_json import Faults, check_lists, read_json
+from centermask_keras.data.images import image_header
+from centermask_keras.data.segmentations import Segmentations
+from centermask_keras.errors import DataError, ImageError, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """A dataset of I images, O objects and C classes. The objects of one image lie next to each other, in file order.
+
+    Attributes:
+        path: the json file.
+        images_dir: folder of the images.
+        image_ids: int64 [I], as in the file, in file order.
+        file_names: I paths relative to `images_dir`.
+        image_hw: int32 [I, 2].
+        class_names: C names; class c is the category with the c-th lowest id.
+        category_ids: int64 [C], rising: from class to category id.
+        object_start: int64 [I + 1], image i owns the objects object_start[i] : object_start[i + 1].
+        boxes: float32 [O, 4], xyxy in original pixels, as annotated: they may reach beyond the image.
+        classes: int32 [O], contiguous from 0.
+        crowd: bool [O].
+        annotation_ids: int64 [O], as in the file.
+        areas: float32 [O], as in the file (COCO's are not pixel counts).
+        segmentations: O masks, see `Segmentations`.
+        dropped: reason -> how many objects (or polygons) were left out for it.
+        drops: each of those, with its id.
+        has_annotations: whether the file has annotations at all; an `image_info` file has none.
+    """
+
+    path: Path
+    images_dir: Path
+    image_ids: np.ndarray
+    file_names: list[str]
+    image_hw: np.ndarray
+    class_names: list[str]
+    category_ids: np.ndarray
+    object_start: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+    annotation_ids: np.ndarray
+    areas: np.ndarray
+    segmentations: Segmentations
+    dropped: dict[str, int]
+    drops: list[Problem]
+    has_annotations: bool
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.image_ids)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.class_names)
+
+    def image_path(self, index: int) -> Path:
+        """Return the file of one image."""
+        return self.images_dir / self.file_names[index]
+
+    def objects(self, index: int) -> slice:
+        """Return the rows of one image's objects in the columns of length O."""
+        return slice(int(self.object_start[index]), int(self.object_start[index + 1]))
+
+
+def load_annotations(
+    path: str | Path,
+    images_dir: str | Path,
+    *,
+    crowd: Crowd = "ignore",
+    check_headers: bool = True,
+    require_annotations: bool = True,
+) -> Annotations:
+    """Load a COCO annotation file and check it against its images.
+
+    Args:
+        path: json file with `images`, `categories` and `annotations`.
+        images_dir: folder that the file names are relative to.
+        crowd: "ignore" keeps crowd regions flagged, "train" makes them ordinary objects, "drop" leaves them out.
+        check_headers: compare the size of each image with its file; otherwise only look whether the file is there.
+        require_annotations: False accepts an `image_info` file, which has no `annotations`.
+
+    Returns:
+        The columns. Left out and counted in `dropped`: boxes without area or outside of the image, polygons of under
+        3 points, objects without a segmentation.
+
+    Raises:
+        DataError: with all problems found: unreadable json, NaN, a wrong form, unknown or repeated ids, an RLE or an
+            image file of another size, a missing or undecodable image file. States file, id, expected and received.
+    """
+    annotations, problems = read_annotations(path, images_dir, crowd=crowd, require_annotations=require_annotations)
+    problems += _check_files(annotations, check_headers=check_headers)
+    if problems:
+        raise DataError(problems)
+    return annotations
+
+
+def read_annotations(
+    path: str | Path, images_dir: str | Path, *, crowd: Crowd, require_annotations: bool
+) -> tuple[Annotations, list[Problem]]:
+    """Read a COCO annotation file without its images, leaving out what is at fault.
+
+    Args:
+        path, images_dir, crowd, require_annotations: as for `load_annotations`.
+
+    Returns:
+        The columns of everything sound, and the faults.
+
+    Raises:
+        DataError: not json, or without one of its lists.
+    """
+    path, images_dir = Path(path), Path(images_dir)
+    document = read_json(path)
+    faults = Faults(path)
+    has_annotations = "annotations" in document
+    check_lists(document, faults, require_annotations=require_annotations)
+    if faults.problems:
+        raise DataError(faults.problems)  # what remains would only repeat that
+    category_ids, class_names = read_categories(document["categories"], faults)
+    images = read_images(document["images"], faults)
+    objects, drops = read_objects(document.get("annotations", []), images, category_ids, crowd, faults)
+    annotations = Annotations(
+        path=path,
+        images_dir=images_dir,
+        image_ids=images.ids,
+        file_names=images.file_names,
+        image_hw=images.hw,
+        class_names=class_names,
+        category_ids=category_ids,
+        **objects,
+        dropped=dict(drops.counts),
+        drops=drops.problems,
+        has_annotations=has_annotations,
+    )
+    return annotations, faults.problems
+
+
+def _check_files(annotations: Annotations, *, check_headers: bool) -> list[Problem]:
+    """Look for every image file and compare its size with the annotations."""
+    if not annotations.images_dir.is_dir():
+        return [missing_folder(annotations.images_dir)]
+    problems = []
+    for index, image_id in enumerate(annotations.image_ids):
+        path = annotations.image_path(index)
+        if not check_headers:
+            if not path.is_file():
+                problems.append(
+                    Problem(str(path), f"image {image_id}", "a readable image", "no such file or directory")
+                )
+            continue
+        try:
+            hw = image_header(path)
+        except ImageError as error:
+            problems.append(Problem(str(path), f"image {image_id}", "a readable image", error.reason))
+            continue
+        if problem := compare_size(annotations, index, hw):
+            problems.append(problem)
+    return problems
+
+
+def missing_folder(images_dir: Path) -> Problem:
+    """Return the fault of a folder of images that is not there: one, not one per image."""
+    return Problem(str(images_dir), "", "a folder with the images", "no such folder")
+
+
+def compare_size(annotations: Annotations, index: int, hw: tuple[int, int]) -> Problem | None:
+    """Return the fault if an image file has another (height, width) than the annotations say."""
+    height, width = annotations.image_hw[index].tolist()
+    if hw == (height, width):
+        return None
+    return Problem(
+        str(annotations.path),
+        f"image {annotations.image_ids[index]} ({annotations.file_names[index]})",
+        f"width {hw[1]}, height {hw[0]} as in the file (EXIF orientation applied)",
+        f"width {width}, height {height}",
+    )

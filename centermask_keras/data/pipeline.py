@@ -1,0 +1,202 @@
+"""Datasets: annotations and images -> batches of ground truth for training, images for evaluation.
+
+Stage: data. The samples of training have an endless order that the seed alone decides: position p is a place in the
+random permutation of epoch p // images. Everything about a sample follows from (seed, position), so that a dataset
+started at step s gives what an uninterrupted one gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from centermask_keras.config import Config
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.sample import Row, SampleCounters, count_planes, make_sample, read_annotated_image
+from centermask_keras.data.transform import make_keep, make_letterbox, make_random_affine, mirror
+from centermask_keras.errors import ImageError
+
+ORDER_STREAM, SAMPLE_STREAM = 0, 1  # keep the random numbers of epochs and of samples apart
+
+
+def steps_per_epoch(config: Config, annotations: Annotations) -> int:
+    """Return how many batches one epoch has: whole ones, and at least one."""
+    return max(1, len(annotations) // config.train.batch_size)
+
+
+def make_train_dataset(
+    config: Config, annotations: Annotations, *, start: int = 0, counters: SampleCounters | None = None
+) -> tf.data.Dataset:
+    """Make the endless dataset of training batches.
+
+    Args:
+        config: the configuration.
+        annotations: the training set.
+        start: the step to begin at; the batches are those that a dataset begun at 0 gives from this step on.
+        counters: filled with what is left out, and with the `ImageError` that ended the dataset.
+
+    Returns:
+        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it.
+        A file that does not decode ends it with a `tf.errors.OpError` (`data.on_error` stop), or the next file of the
+        epoch takes its place (skip).
+    """
+    counters = counters or SampleCounters()
+    batch_size = config.train.batch_size
+    positions = tf.data.Dataset.range(start * batch_size, np.iinfo(np.int64).max)
+    signature = _ground_truth_signature(config, annotations)
+
+    def make_row(position: int) -> Row:
+        return _make_train_row(config, annotations, position, counters)
+
+    return _map(positions, make_row, signature, counters).batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
+    """Make the batch of one step again: a `GroundTruth` of arrays.
+
+    Raises:
+        ImageError: a file that does not decode (`data.on_error` stop).
+    """
+    first, counters = step * config.train.batch_size, SampleCounters()
+    positions = range(first, first + config.train.batch_size)
+    rows = [_make_train_row(config, annotations, position, counters) for position in positions]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def make_eval_dataset(
+    config: Config,
+    annotations: Annotations,
+    *,
+    limit: int | None = None,
+    counters: SampleCounters | None = None,
+) -> tf.data.Dataset:
+    """Make the dataset of images to evaluate, in the order of the annotation file.
+
+    Args:
+        config: `eval.resize` says where an image lands on the input.
+        annotations: the dataset.
+        limit: the first so many images only.
+        counters: `error` receives the `ImageError` that ended the dataset.
+
+    Returns:
+        Batches {image: uint8 [B, H, W, 3], transform: float64 [B, 4], image_hw: int32 [B, 2] (original),
+        image_id: int64 [B], index: int64 [B] (in the annotations)}: of one image with `keep`, of `eval.batch_size` with
+        `letterbox`, the last one as short as it comes. A file that does not decode ends it with a `tf.errors.OpError`.
+    """
+    counters = counters or SampleCounters()
+    keep = config.eval.resize == "keep"
+    height, width = (None, None) if keep else config.data.input_hw
+    signature = {
+        "image": tf.TensorSpec([height, width, 3], tf.uint8),
+        "transform": tf.TensorSpec([4], tf.float64),
+        "image_hw": tf.TensorSpec([2], tf.int32),
+        "image_id": tf.TensorSpec([], tf.int64),
+        "index": tf.TensorSpec([], tf.int64),
+    }
+    count = len(annotations) if limit is None else min(limit, len(annotations))
+
+    def make_row(index: int) -> Row:
+        return _make_eval_row(config, annotations, index)
+
+    rows = _map(tf.data.Dataset.range(count), make_row, signature, counters)
+    return rows.batch(1 if keep else config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _make_train_row(config: Config, annotations: Annotations, position: int, counters: SampleCounters) -> Row:
+    epoch, place = divmod(position, len(annotations))
+    order = _shuffle(len(annotations), config.train.seed, epoch)
+    for later in range(len(order)):
+        index = int(order[(place + later) % len(order)])
+        rng = np.random.default_rng([config.train.seed, SAMPLE_STREAM, position])
+        hw = tuple(int(side) for side in annotations.image_hw[index])
+        transform = make_train_transform(hw, config, rng)
+        try:
+            row = make_sample(annotations, index, config=config, transform=transform, rng=rng, counters=counters)
+            return row | {"position": np.int64(position)}
+        except ImageError as error:
+            if config.data.on_error == "stop":
+                raise
+            counters.add_skipped(error.path)
+            last_error = error
+    raise last_error
+
+
+def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.random.Generator) -> np.ndarray:
+    """Choose where an image lands on the training input: float64 [4], from original to input pixels."""
+    augmentation, canvas_hw = config.data.augmentation, config.data.input_hw
+    if augmentation.crop == "random":
+        return make_random_affine(image_hw, canvas_hw, scale=augmentation.scale, flip=augmentation.flip, rng=rng)
+    transform = make_letterbox(image_hw, canvas_hw)
+    return mirror(transform, canvas_hw) if rng.random() < augmentation.flip else transform
+
+
+def _make_eval_row(config: Config, annotations: Annotations, index: int) -> Row:
+    image = read_annotated_image(annotations, index)
+    if config.eval.resize == "keep":
+        transform, canvas_hw = make_keep(image.shape[:2])
+    else:
+        canvas_hw = config.data.input_hw
+        transform = make_letterbox(image.shape[:2], canvas_hw)
+    return {
+        "image": preprocess_image(image, transform, canvas_hw),
+        "transform": transform,
+        "image_hw": annotations.image_hw[index].astype(np.int32),
+        "image_id": np.int64(annotations.image_ids[index]),
+        "index": np.int64(index),
+    }
+
+
+@lru_cache(maxsize=4)  # the pipeline runs ahead: two epochs are in use where one ends
+def _shuffle(images: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(images)
+
+
+def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[str, tf.TensorSpec]:
+    height, width = config.data.input_hw
+    objects, size = config.data.max_objects, config.model.mask_size_train
+    saliency, ignored = count_planes(annotations, config.model.saliency == "class_specific")
+    return {
+        "image": tf.TensorSpec([height, width, 3], tf.uint8),
+        "boxes": tf.TensorSpec([objects, 4], tf.float32),
+        "classes": tf.TensorSpec([objects], tf.int32),
+        "valid": tf.TensorSpec([objects], tf.bool),
+        "masks": tf.TensorSpec([objects, size, size], tf.uint8),
+        "saliency_planes": tf.TensorSpec([saliency, *config.grid_hw], tf.uint8),
+        "saliency_classes": tf.TensorSpec([saliency], tf.int32),
+        "saliency_valid": tf.TensorSpec([saliency], tf.bool),
+        "ignore_planes": tf.TensorSpec([ignored, *config.grid_hw], tf.uint8),
+        "ignore_classes": tf.TensorSpec([ignored], tf.int32),
+        "ignore_valid": tf.TensorSpec([ignored], tf.bool),
+        "transform": tf.TensorSpec([4], tf.float32),
+        "image_hw": tf.TensorSpec([2], tf.int32),
+        "image_id": tf.TensorSpec([], tf.int64),
+        "position": tf.TensorSpec([], tf.int64),
+    }
+
+
+def _map(
+    numbers: tf.data.Dataset,
+    make_row: Callable[[int], Row],
+    signature: dict[str, tf.TensorSpec],
+    counters: SampleCounters,
+) -> tf.data.Dataset:
+    """Make a row of every number, in parallel and in order."""
+
+    def make_values(number: np.int64) -> list[np.ndarray]:
+        try:
+            row = make_row(int(number))
+        except ImageError as error:
+            counters.error = counters.error or error
+            raise
+        return [row[name] for name in signature]
+
+    def make_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(make_values, [number], [spec.dtype for spec in signature.values()])
+        pairs = zip(signature.items(), values, strict=True)
+        return {name: tf.ensure_shape(value, spec.shape) for (name, spec), value in pairs}
+
+    return numbers.map(make_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,0 +1,214 @@
+"""One image and its annotations -> one row of ground truth: image, objects, saliency planes, ignore planes.
+
+Stage: data. Source: Wang et al. 2020 (arXiv 2004.04446), sections 3.2 to 3.4, for what is learned from.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from centermask_keras.config import Config
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.augment import jitter_colors
+from centermask_keras.data.images import read_image
+from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.rasterize import rasterize_masks, rasterize_planes
+from centermask_keras.errors import ImageError
+from centermask_keras.geometry.boxes import clip_boxes
+from centermask_keras.geometry.transform import apply_to_boxes
+
+Row = dict[str, np.ndarray]
+"""One image of a `GroundTruth` batch: the same keys, without the batch axis."""
+
+LEAST_SIDE = 1.0  # input pixels; a clipped box with a shorter side is not an object
+
+
+@dataclass
+class SampleCounters:
+    """What the pipeline left out, counted over all samples that it made (it runs ahead of the training).
+
+    Attributes:
+        samples: samples made.
+        objects: objects in them.
+        over_max_objects: objects beyond `data.max_objects`.
+        collisions: objects whose centre shares class and cell with an earlier object's.
+        too_small: objects outside of the crop, or with a side under 1 input pixel inside of it.
+        no_mask_cell: objects whose box is in the crop while their mask is not.
+        skipped: file -> times it was skipped because it does not decode.
+        error: the error that ended the dataset.
+    """
+
+    samples: int = 0
+    objects: int = 0
+    over_max_objects: int = 0
+    collisions: int = 0
+    too_small: int = 0
+    no_mask_cell: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    error: ImageError | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to counts, given by name."""
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def add_skipped(self, path: str) -> None:
+        """Count a file that does not decode."""
+        with self._lock:
+            self.skipped[path] = self.skipped.get(path, 0) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, ready for `json.dump`."""
+        with self._lock:
+            counts = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+            return counts | {"skipped": dict(self.skipped)}
+
+
+def make_sample(
+    annotations: Annotations,
+    index: int,
+    *,
+    config: Config,
+    transform: np.ndarray,
+    rng: np.random.Generator | None = None,
+    counters: SampleCounters | None = None,
+) -> Row:
+    """Make the ground truth of one image as a transform shows it.
+
+    Args:
+        annotations: the dataset.
+        index: which image of it.
+        config: sizes, limits and, with `rng`, the colour jitter.
+        transform: float64 [4], from original to input pixels.
+        rng: source of the colour jitter; without it the colours stay.
+        counters: receives what is left out.
+
+    Returns:
+        One image of a `GroundTruth` batch, `position` 0.
+
+    Raises:
+        ImageError: the file does not decode, or is not of the annotated size.
+    """
+    image = preprocess_image(read_annotated_image(annotations, index), transform, config.data.input_hw)
+    if rng is not None:
+        augmentation = config.data.augmentation
+        image = jitter_colors(image, rng, color=augmentation.color, lighting=augmentation.lighting)
+    crowd = annotations.crowd[annotations.objects(index)]
+    most_planes, most_ignored = count_planes(annotations, config.model.saliency == "class_specific")
+    return {
+        "image": image,
+        **_make_objects(annotations, index, config, transform, counters or SampleCounters()),
+        **_make_planes(annotations, index, ~crowd, config, transform, "saliency", most_planes),
+        **_make_planes(annotations, index, crowd, config, transform, "ignore", most_ignored),
+        "transform": np.asarray(transform, np.float32),
+        "image_hw": annotations.image_hw[index].astype(np.int32),
+        "image_id": np.int64(annotations.image_ids[index]),
+        "position": np.int64(0),
+    }
+
+
+@lru_cache(maxsize=8)
+def count_planes(annotations: Annotations, class_specific: bool) -> tuple[int, int]:
+    """Return P and Q: the most classes, and the most classes of crowd regions, in one image; at least 1 each."""
+    image = np.repeat(np.arange(len(annotations)), np.diff(annotations.object_start))
+    counts = []
+    for chosen in (~annotations.crowd, annotations.crowd):
+        pairs = np.unique(np.stack([image[chosen], annotations.classes[chosen]]), axis=1)
+        counts.append(max(1, int(np.bincount(pairs[0], minlength=1).max())))
+    return counts[0] if class_specific else 1, counts[1]
+
+
+def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
+    """Read one image of a dataset: uint8 [height, width, 3], RGB.
+
+    Raises:
+        ImageError: the file does not decode, or is not of the annotated size.
+    """
+    path = annotations.image_path(index)
+    image = read_image(path)
+    expected, received = (" x ".join(str(side) for side in hw) for hw in (annotations.image_hw[index], image.shape[:2]))
+    if expected != received:
+        raise ImageError(path, f"expected {expected} pixels as annotated, received {received}")
+    return image
+
+
+def _make_objects(
+    annotations: Annotations, index: int, config: Config, transform: np.ndarray, counters: SampleCounters
+) -> Row:
+    """Make boxes, classes, valid and masks of the objects that can be learned from, in annotation order."""
+    objects, limit, size = annotations.objects(index), config.data.max_objects, config.model.mask_size_train
+    ordinary = objects.start + np.flatnonzero(~annotations.crowd[objects])
+    boxes = clip_boxes(apply_to_boxes(transform, annotations.boxes[ordinary]), config.data.input_hw)
+    large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= LEAST_SIDE
+    chosen, boxes = ordinary[large], boxes[large]
+    first = _first_of_cell(boxes, annotations.classes[chosen], config)
+    chosen, boxes = chosen[first][:limit], boxes[first][:limit]
+    segmentations = [annotations.segmentations[i] for i in chosen]
+    masks = rasterize_masks(segmentations, boxes, transform, annotations.image_hw[index], size)
+    visible = masks.any(axis=(1, 2))
+    kept = int(visible.sum())
+    counters.add(
+        samples=1,
+        objects=kept,
+        too_small=int(len(large) - large.sum()),
+        collisions=int(large.sum()) - len(first),
+        over_max_objects=len(first) - len(chosen),
+        no_mask_cell=len(chosen) - kept,
+    )
+    return {
+        "boxes": _pad(boxes[visible].astype(np.float32), limit),
+        "classes": _pad(annotations.classes[chosen][visible].astype(np.int32), limit),
+        "valid": np.arange(limit) < kept,
+        "masks": _pad(masks[visible], limit),
+    }
+
+
+def _first_of_cell(boxes: np.ndarray, classes: np.ndarray, config: Config) -> np.ndarray:
+    """Return the rows, in order, that are the first with their class and cell of the centre."""
+    centers = (boxes[:, :2] + boxes[:, 2:]).astype(np.float32) / (2 * config.model.stride)
+    cells = np.column_stack([np.floor(centers), classes])
+    return np.sort(np.unique(cells, axis=0, return_index=True)[1])
+
+
+def _make_planes(
+    annotations: Annotations,
+    index: int,
+    chosen: np.ndarray,
+    config: Config,
+    transform: np.ndarray,
+    name: str,
+    count: int,
+) -> Row:
+    """Make planes, classes and valid under `name`: one plane for each class of the chosen objects of an image."""
+    rows = annotations.objects(index).start + np.flatnonzero(chosen)
+    classes = annotations.classes[rows]
+    if name == "saliency" and config.model.saliency == "class_agnostic":
+        classes = np.zeros_like(classes)
+    present, planes = np.unique(classes, return_inverse=True)
+    drawn = rasterize_planes(
+        [annotations.segmentations[i] for i in rows],
+        planes,
+        transform,
+        annotations.image_hw[index],
+        count=len(present),
+        grid_hw=config.grid_hw,
+        stride=config.model.stride,
+    )
+    return {
+        f"{name}_planes": _pad(drawn, count),
+        f"{name}_classes": _pad(present.astype(np.int32), count),
+        f"{name}_valid": np.arange(count) < len(present),
+    }
+
+
+def _pad(values: np.ndarray, count: int) -> np.ndarray:
+    padded = np.zeros((count, *values.shape[1:]), values.dtype)
+    padded[: len(values)] = values
+    return padded

@@ -1,0 +1,168 @@
+"""Object masks as they stand in the file, packed into a few flat arrays.
+
+Stage: data. A million small Python objects would cost more memory than their content, and worker processes that touch
+them would copy it; so polygons and RLEs lie end to end and are cut out when asked for. Masks are never decoded here.
+"""
+
+import operator
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import overload
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+Segmentation = list[np.ndarray] | dict[str, object]
+"""Polygons, each float32 [2 * points] as x, y, x, y ... in original pixels; or a compressed RLE as pycocotools takes
+it: {"size": [height, width], "counts": bytes}."""
+
+COORDINATE_LIMIT = 1e6  # pixels; 1e999 is read as infinity, and the COCO API walks along every edge
+MIN_POLYGON = 6  # numbers: 3 points. pycocotools takes 4 numbers for a box
+
+
+class Segmentations(Sequence[Segmentation]):
+    """The masks of all objects.
+
+    Indexing with an integer gives a `Segmentation`, with a slice a list of them.
+    """
+
+    def __init__(self, segmentations: Sequence[Sequence[Sequence[float]] | dict[str, object]]):
+        """Pack segmentations.
+
+        Args:
+            segmentations: for each object either polygons as lists of numbers, or a compressed RLE.
+        """
+        polygons = [() if isinstance(entry, dict) else entry for entry in segmentations]
+        parts = list(chain.from_iterable(polygons))
+        self._part_start = _starts(polygons)
+        self._number_start = _starts(parts)
+        self._numbers = np.fromiter(chain.from_iterable(parts), np.float32, self._number_start[-1])
+        counts = [entry["counts"] if isinstance(entry, dict) else b"" for entry in segmentations]
+        self._counts_start = _starts(counts)
+        self._counts = b"".join(counts)
+        sizes = [entry["size"] if isinstance(entry, dict) else (0, 0) for entry in segmentations]
+        self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Segmentation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Segmentation]: ...
+    def __getitem__(self, index: int | slice) -> Segmentation | list[Segmentation]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[operator.index(index)]  # negative counts from the end; IndexError beyond
+        begin, end = self._counts_start[index : index + 2]
+        if begin < end:
+            return {"size": self._sizes[index].tolist(), "counts": self._counts[begin:end]}
+        first, last = self._part_start[index : index + 2]
+        return [self._numbers[self._number_start[part] : self._number_start[part + 1]] for part in range(first, last)]
+
+
+def is_coordinates(values: list[object]) -> bool:
+    """Say whether a list holds finite numbers of pixels only (True and False are none).
+
+    Args:
+        values: at least one value of a json that `read_json` took: without NaN, which no comparison would find.
+    """
+    return set(map(type, values)) <= {int, float} and -COORDINATE_LIMIT < min(values) <= max(values) < COORDINATE_LIMIT
+
+
+def find_polygon_fault(polygons: list[object]) -> tuple[str, object] | None:
+    """Return (expected, received) if a list of polygons is malformed; polygons with too few points are well-formed."""
+    for part in polygons:
+        if type(part) is not list:
+            return "a list of polygons, each a list of numbers", part
+        if part and not is_coordinates(part):
+            return "a polygon of numbers of at most 1e6 pixels", part
+        if len(part) % 2:
+            return "a polygon with an even count of numbers: x, y, x, y ...", f"{len(part)} numbers"
+    return None
+
+
+def find_rle_fault(rle: dict[str, object], image_hw: list[int]) -> tuple[str, object] | None:
+    """Return (expected, received) if an RLE is malformed.
+
+    The content of `counts` given as a string is not read here: `rle_pixels` does that for all of them at once.
+
+    Args:
+        rle: "size": [height, width]; "counts": list of run lengths, or string.
+        image_hw: [height, width] of its image.
+    """
+    if (size := rle.get("size")) != image_hw:
+        return f"RLE size {image_hw}, the image's [height, width]", size
+    counts = rle.get("counts")
+    if type(counts) is str and counts.isascii():
+        return None
+    if type(counts) is not list or not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
+        return "RLE counts as a list of run lengths or as a string", counts
+    if max(counts, default=0) >= 2**32:
+        return "RLE run lengths of at most 32 bits", counts
+    return None
+
+
+def compress_rle(rle: dict[str, object]) -> dict[str, object]:
+    """Bring an RLE without fault into the form {"size": [height, width], "counts": bytes}."""
+    size, counts = rle["size"], rle["counts"]
+    if isinstance(counts, str):
+        return {"size": size, "counts": counts.encode()}
+    return coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
+
+
+def rle_pixels(counts: Sequence[bytes]) -> np.ndarray:
+    """Count the pixels that compressed RLEs cover, background included: height * width in a sound one.
+
+    Decoding an unsound one may write outside of the mask's memory.
+
+    Args:
+        counts: compressed run lengths, as in COCO json files.
+
+    Returns:
+        int64 [n]; -1 where the bytes are no run lengths.
+
+    Source: the encoding of the COCO API: groups of 5 bits, lowest first, offset 48; from the fourth on each run is
+    written as its difference to the run two before.
+    """
+    pixels = np.full(len(counts), -1, np.int64)
+    # Every string has to end with its last group, or groups would run on into the next string.
+    sound = [index for index, string in enumerate(counts) if string and 48 <= string[-1] < 80]
+    if not sound:
+        return pixels
+    starts = _starts([counts[index] for index in sound])
+    groups = np.frombuffer(b"".join(counts[index] for index in sound), np.uint8).astype(np.int64) - 48  # [G]
+    in_range = np.logical_and.reduceat((groups >= 0) & (groups < 64), starts[:-1])
+
+    number_ends = np.flatnonzero((groups & 0x20) == 0) + 1
+    number_starts = np.concatenate(([0], number_ends[:-1]))
+    lengths = number_ends - number_starts
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(number_starts, lengths))
+    in_range &= np.maximum.reduceat(shifts, starts[:-1]) <= 30  # a run longer than 2^35 is no run
+    shifts = np.minimum(shifts, 30)
+    numbers = np.add.reduceat((groups & 0x1F) << shifts, number_starts)
+    negative = (groups[number_ends - 1] & 0x10) != 0
+    numbers -= np.where(negative, np.int64(1) << np.minimum(5 * lengths, 35), 0)
+
+    first = np.searchsorted(number_starts, starts)  # [strings + 1], the first number of each string
+    place = np.arange(len(numbers)) - np.repeat(first[:-1], np.diff(first))
+    runs = _undo_differences(numbers, place, first)
+    in_range &= np.minimum.reduceat(runs, first[:-1]) >= 0
+    pixels[sound] = np.where(in_range, np.add.reduceat(runs, first[:-1]), -1)
+    return pixels
+
+
+def _undo_differences(numbers: np.ndarray, place: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Turn differences to the number two before, of many strings end to end, into run lengths."""
+    runs = np.where(place == 0, numbers, 0)
+    for parity in (0, 1):
+        chosen = (place % 2 == parity) & (place > 0)
+        sums = np.cumsum(np.where(chosen, numbers, 0))
+        before = np.concatenate(([0], sums))[first[:-1]]  # what earlier strings contributed
+        runs += np.where(chosen, sums - np.repeat(before, np.diff(first)), 0)
+    return runs
+
+
+def _starts(items: Sequence[Sequence[object]]) -> np.ndarray:
+    """Return int64 [n + 1]: where each item begins when all lie end to end, and the end."""
+    return np.fromiter(accumulate(map(len, items), initial=0), np.int64, len(items) + 1)

@@ -1,0 +1,92 @@
+"""Where an image lands on the network's input: letterbox and original size to evaluate, a random crop to train.
+
+Stage: data. Source: Zhou et al. 2019, "Objects as Points" (arXiv 1904.07850), section 5, and its released code.
+Deviations: continuous coordinates; the centre of the random crop is a real number instead of an integer; sizes that
+stay as they are, are padded to the next multiple, not beyond it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from centermask_keras.geometry.transform import compose
+
+SCALE_STEP = 0.1  # between the scales that a random crop chooses from
+CROP_BORDER = 128  # original pixels that the centre of a random crop keeps from the edge of a large image
+
+
+def make_letterbox(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> np.ndarray:
+    """Fit the whole image into the canvas, centred, with its aspect ratio kept up to whole pixels.
+
+    Args:
+        image_hw: original size, pixels.
+        canvas_hw: input size, pixels.
+
+    Returns:
+        float64 [4] (sx, sy, tx, ty); the image lands exactly on whole pixels, so that the scales may differ slightly.
+    """
+    image, canvas = np.array(image_hw, np.float64), np.array(canvas_hw, np.float64)
+    resized = np.clip(np.round(image * np.min(canvas / image)), 1, canvas)
+    scale, shift = resized / image, (canvas - resized) // 2
+    return np.array([scale[1], scale[0], shift[1], shift[0]])
+
+
+def make_keep(image_hw: tuple[int, int], multiple: int = 32) -> tuple[np.ndarray, tuple[int, int]]:
+    """Centre the image at its original size on the smallest canvas with sides divisible by `multiple`.
+
+    Args:
+        image_hw: original size, pixels.
+        multiple: what the sides of the network's input are multiples of.
+
+    Returns:
+        The transform, float64 [4] (scales 1, whole shifts), and the height and width of the canvas.
+    """
+    height, width = (-(-side // multiple) * multiple for side in image_hw)
+    shift_y, shift_x = (height - image_hw[0]) // 2, (width - image_hw[1]) // 2
+    return np.array([1.0, 1.0, shift_x, shift_y]), (height, width)
+
+
+def make_random_affine(
+    image_hw: tuple[int, int],
+    canvas_hw: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    flip: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Choose a random crop (scale and centre) and mirror it with a probability.
+
+    The field of view is the square of the letterbox times a scale out of `scale[0], scale[0] + 0.1, ..., scale[1]`:
+    below 1 a part of the image is seen enlarged, above 1 the image is surrounded by more padding.
+
+    Args:
+        image_hw: original size, pixels.
+        canvas_hw: input size, pixels.
+        scale: smallest and largest scale of the field of view.
+        flip: probability of a mirrored sample.
+        rng: source of the choices; it advances by the same amount whether the sample is mirrored or not.
+
+    Returns:
+        float64 [4] (sx, sy, tx, ty), sx < 0 if mirrored.
+    """
+    height, width = image_hw
+    choices = np.arange(scale[0], scale[1] + SCALE_STEP / 2, SCALE_STEP)
+    zoom = min(canvas_hw[0] / height, canvas_hw[1] / width) / rng.choice(choices)
+    border_y, border_x = _crop_border(height), _crop_border(width)
+    center = np.array([rng.uniform(border_x, width - border_x), rng.uniform(border_y, height - border_y)])
+    shift = np.array([canvas_hw[1] / 2, canvas_hw[0] / 2]) - zoom * center
+    transform = np.array([zoom, zoom, *shift])
+    return mirror(transform, canvas_hw) if rng.random() < flip else transform
+
+
+def mirror(transform: np.ndarray, canvas_hw: tuple[int, int]) -> np.ndarray:
+    """Mirror the canvas that a transform leads to, left to right."""
+    return compose(transform, np.array([-1.0, 1.0, canvas_hw[1], 0.0]))
+
+
+def _crop_border(side: int) -> int:
+    """Return 128, or the largest 128 / 2^k that leaves room between two borders."""
+    border = CROP_BORDER
+    while side <= 2 * border:
+        border //= 2
+    return border

@@ -1,0 +1,154 @@
+"""The representation ceiling: the best mask AP that a configuration could reach with perfect outputs.
+
+Ground truth is encoded into the model's own outputs and decoded again by the functions that inference runs. What is
+lost is lost to the representation: stride, shape size, centre collisions, the mask grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from centermask_keras.config import Config
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.pipeline import make_sample
+from centermask_keras.detectors.base import ReadPoints, detect
+from centermask_keras.evaluation.coco import evaluate_coco
+from centermask_keras.evaluation.predict import Progress, categories_of
+from centermask_keras.inference import make_eval_transform, to_objects
+from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
+from centermask_keras.targets.centernet import encode_centernet
+from centermask_keras.targets.saliency import class_planes_to_map
+
+Factors = Literal["both", "local_shape", "saliency"]
+
+LEAST_PROBABILITY = 0.05
+"""Probabilities are clipped to [0.05, 0.95] before they become logits: an interpolation between infinite logits would
+put every edge half way between two samples, whatever their coverage."""
+SINGLE_THRESHOLD = 0.5
+"""Where a single factor holds the coverage itself, half coverage is the edge."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The ground truth of one image in the form of the network's outputs (batch of 1)."""
+
+    outputs: Outputs
+    read_points: ReadPoints
+
+
+def measure_ceiling(
+    config: Config, annotations: Annotations, *, progress: Progress | None = None
+) -> dict[Factors, float]:
+    """Measure the mask AP of encoded and decoded ground truth.
+
+    Args:
+        config: sizes, classes, mask threshold, and how images are read.
+        annotations: the dataset to encode.
+        progress: told about every image.
+
+    Returns:
+        Mask AP with both factors, with the shape alone, and with the saliency alone.
+    """
+    kinds: tuple[Factors, ...] = ("both", "local_shape", "saliency")
+    categories = categories_of(annotations)
+    results: dict[Factors, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for index in range(len(annotations)):
+        hw = tuple(int(side) for side in annotations.image_hw[index])
+        transform, input_hw = make_eval_transform(hw, config)
+        sample = make_ceiling_sample(annotations, index, config=config, transform=transform, input_hw=input_hw)
+        for kind in kinds:
+            detections = detect_encoded(encode_image(sample, config, kind), config)
+            found = to_objects(detections, 0, transform, hw, categories, threshold_of(kind, config))
+            results[kind] += found.to_coco(int(annotations.image_ids[index]))
+        if progress:
+            progress(index + 1, len(annotations))
+    limits = (1, 10, max(100, config.model.max_detections))
+    return {
+        kind: evaluate_coco(annotations.path, found, iou_type="segm", max_detections=limits)["mask_ap"]
+        for kind, found in results.items()
+    }
+
+
+def make_ceiling_sample(
+    annotations: Annotations, index: int, *, config: Config, transform: np.ndarray, input_hw: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Make the sample of an image whose masks are on the S x S grid of the local shape, on an input of any size."""
+    model = config.model.model_copy(update={"mask_size_train": config.model.shape_size})
+    data = config.data.model_copy(update={"input_hw": input_hw})
+    at_shape_size = config.model_copy(update={"model": model, "data": data})
+    return make_sample(annotations, index, config=at_shape_size, transform=transform)
+
+
+def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -> EncodedImage:
+    """Encode a sample into the outputs of a perfect network.
+
+    Both factors hold the square root of the coverage, so that their product is the coverage; a single factor holds
+    the coverage.
+
+    Args:
+        sample: as `make_ceiling_sample` gives it.
+        config: the configuration.
+        kind: the factors that will be multiplied.
+    """
+    model = config.model
+    batch = {key: value[None] for key, value in sample.items()}
+    grid_hw = batch["saliency_planes"].shape[2:]
+    targets = encode_centernet(
+        batch["boxes"],
+        batch["classes"],
+        batch["valid"],
+        grid_hw=grid_hw,
+        stride=model.stride,
+        num_classes=model.num_classes,
+    )
+    outputs = {"heatmap_logits": _logits(ops.convert_to_numpy(targets["heatmap"]), least=1e-4)}
+    points = {key: ops.convert_to_numpy(targets[key])[0] for key in ("offset", "size")}
+    if kind != "local_shape":
+        channels = model.num_classes if model.saliency == "class_specific" else 1
+        planes = (batch["saliency_planes"], batch["saliency_classes"], batch["saliency_valid"])
+        outputs["saliency_logits"] = _mask_logits(ops.convert_to_numpy(class_planes_to_map(*planes, channels)), kind)
+    if kind != "saliency":
+        coverage = sample["masks"].reshape(len(sample["masks"]), -1).astype(np.float32) / 255.0
+        points["local_shape_logits"] = _mask_logits(coverage, kind)
+    cells = ops.convert_to_numpy(targets["cells"])[0]
+    return EncodedImage(outputs, _lookup(points, cells, sample["valid"], grid_hw))
+
+
+def detect_encoded(encoded: EncodedImage, config: Config) -> Detections:
+    """Decode an encoded image with the inference path; arrays come back."""
+    detections = detect(encoded.outputs, encoded.read_points, config.model)
+    return {key: ops.convert_to_numpy(value) for key, value in detections.items()}
+
+
+def threshold_of(kind: Factors, config: Config) -> float:
+    """Return where a mask probability is cut."""
+    return config.eval.mask_threshold if kind == "both" else SINGLE_THRESHOLD
+
+
+def _lookup(
+    points: dict[str, np.ndarray], cells: np.ndarray, valid: np.ndarray, grid_hw: tuple[int, int]
+) -> ReadPoints:
+    """Return perfect point heads: at the cell of a centre its object's row, elsewhere a size of 0 (no object)."""
+    row_of_cell = np.full(grid_hw[0] * grid_hw[1], len(valid))
+    row_of_cell[cells[valid]] = np.flatnonzero(valid)
+    tables = {key: np.concatenate([table, np.zeros_like(table[:1])]) for key, table in points.items()}
+
+    def read_points(at: Tensor) -> PointOutputs:
+        rows = row_of_cell[ops.convert_to_numpy(at)]
+        return {key: ops.convert_to_tensor(table[rows]) for key, table in tables.items()}
+
+    return read_points
+
+
+def _mask_logits(coverage: np.ndarray, kind: Factors) -> np.ndarray:
+    probability = np.sqrt(coverage) if kind == "both" else coverage
+    return _logits(probability, least=LEAST_PROBABILITY)
+
+
+def _logits(probability: np.ndarray, *, least: float) -> np.ndarray:
+    clipped = np.clip(probability, least, 1 - least).astype(np.float32)
+    return np.log(clipped) - np.log1p(-clipped)

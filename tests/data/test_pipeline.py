@@ -1,0 +1,408 @@
+"""The datasets: one order for one seed, restarts, bad files, what is left out, crowds, mirrors, crowded images."""
+
+import json
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from centermask_keras._cv2 import cv2
+from centermask_keras.config import load_config
+from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.images import read_image
+from centermask_keras.data.pipeline import (
+    make_eval_dataset,
+    make_train_dataset,
+    make_train_transform,
+    rebuild_batch,
+    steps_per_epoch,
+)
+from centermask_keras.data.sample import SampleCounters, count_planes, make_sample
+from centermask_keras.data.transform import make_letterbox, mirror
+from centermask_keras.errors import ImageError
+
+CONFIG = Path(__file__).parents[2] / "configs" / "dla34.json"
+IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])
+HW = (128, 128)
+
+
+def configure(*overrides, hw=HW, batch_size=2):
+    return load_config(CONFIG, [f"data.input_hw={list(hw)}", f"train.batch_size={batch_size}", *overrides])
+
+
+def load(folder, crowd="ignore"):
+    return load_annotations(folder / "annotations" / "instances.json", folder / "images", crowd=crowd)
+
+
+def batches(dataset, count):
+    """Take the first batches as arrays, and let the dataset go."""
+    return list(dataset.take(count).as_numpy_iterator())
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for key in first:
+        assert first[key].dtype == second[key].dtype, key
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def box_polygon(x0, y0, x1, y1):
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def write_dataset(folder, images, *, classes=3):
+    """Write images of 128 x 128 with rectangles [(class, (x0, y0, x1, y1))], or with whole annotations."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for index, objects in enumerate(images):
+        cv2.imwrite(str(folder / f"{index}.png"), rng.integers(0, 256, (128, 128, 3), np.uint8))
+        for class_index, (x0, y0, x1, y1), *more in objects:
+            row = {"id": len(rows) + 1, "image_id": index + 1, "category_id": class_index + 1, "iscrowd": 0}
+            row |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": 1, "segmentation": box_polygon(x0, y0, x1, y1)}
+            rows.append(row | (more[0] if more else {}))
+    document = {
+        "images": [{"id": i + 1, "file_name": f"{i}.png", "height": 128, "width": 128} for i in range(len(images))],
+        "categories": [{"id": c + 1, "name": f"class {c}"} for c in range(classes)],
+        "annotations": rows,
+    }
+    (folder / "instances.json").write_text(json.dumps(document))
+    return lambda crowd="ignore": load_annotations(folder / "instances.json", folder, crowd=crowd)
+
+
+def test_batches_have_static_shapes_and_the_documented_types(coco_tiny):
+    config, annotations = configure(), load(coco_tiny)
+    spec = make_train_dataset(config, annotations).element_spec
+    planes, ignored = count_planes(annotations, True)
+    batch = batches(make_train_dataset(config, annotations), 1)[0]
+    expected = {
+        "image": (np.uint8, (128, 128, 3)),
+        "boxes": (np.float32, (128, 4)),
+        "classes": (np.int32, (128,)),
+        "valid": (np.bool_, (128,)),
+        "masks": (np.uint8, (128, 64, 64)),
+        "saliency_planes": (np.uint8, (planes, 32, 32)),
+        "saliency_classes": (np.int32, (planes,)),
+        "saliency_valid": (np.bool_, (planes,)),
+        "ignore_planes": (np.uint8, (ignored, 32, 32)),
+        "ignore_classes": (np.int32, (ignored,)),
+        "ignore_valid": (np.bool_, (ignored,)),
+        "transform": (np.float32, (4,)),
+        "image_hw": (np.int32, (2,)),
+        "image_id": (np.int64, ()),
+        "position": (np.int64, ()),
+    }
+    assert batch.keys() == spec.keys() == expected.keys()
+    for key, (dtype, shape) in expected.items():
+        assert batch[key].dtype == dtype and batch[key].shape == (2, *shape), key
+        assert spec[key].shape == (2, *shape), key
+    for name in ("boxes", "classes", "masks"):
+        assert not batch[name][~batch["valid"]].any()
+    assert batch["valid"].any() and batch["masks"][batch["valid"]].any(axis=(1, 2)).all()
+    rows = json.loads((coco_tiny / "annotations" / "instances.json").read_text())["annotations"]
+    for count, crowd in ((planes, 0), (ignored, 1)):
+        found = {(row["image_id"], row["category_id"]) for row in rows if row["iscrowd"] == crowd}
+        assert count == max(Counter(image_id for image_id, _ in found).values())
+
+
+def test_one_seed_gives_one_order_and_another_seed_another(coco_tiny):
+    annotations = load(coco_tiny)
+    first = batches(make_train_dataset(configure(), annotations), 4)
+    again = batches(make_train_dataset(configure(), annotations), 4)
+    other = batches(make_train_dataset(configure("train.seed=1"), annotations), 4)
+    for one, two in zip(first, again, strict=True):
+        assert_equal(one, two)
+    ids = [np.concatenate([batch["image_id"] for batch in found]).tolist() for found in (first, other)]
+    assert ids[0] != ids[1]
+    assert not np.array_equal(first[0]["image"], other[0]["image"])
+
+
+def test_every_epoch_shows_every_image_once_in_a_new_order(coco_tiny):
+    annotations = load(coco_tiny)
+    config = configure(batch_size=4, hw=(64, 64))
+    assert steps_per_epoch(config, annotations) == 4
+    found = batches(make_train_dataset(config, annotations), 8)
+    ids = np.concatenate([batch["image_id"] for batch in found]).reshape(2, 16)
+    np.testing.assert_array_equal(np.sort(ids), np.sort([annotations.image_ids] * 2))
+    assert ids[0].tolist() != ids[1].tolist()
+    np.testing.assert_array_equal(np.concatenate([batch["position"] for batch in found]), np.arange(32))
+    same = [np.flatnonzero(ids[epoch] == ids[0][0])[0] for epoch in (0, 1)]
+    images = [found[epoch * 4 + place // 4]["image"][place % 4] for epoch, place in enumerate(same)]
+    assert not np.array_equal(*images)  # augmented anew
+
+
+def test_a_restart_continues_as_if_there_had_been_none(coco_tiny):
+    config, annotations = configure(batch_size=3, hw=(64, 64)), load(coco_tiny)
+    whole = batches(make_train_dataset(config, annotations), 9)
+    for one, two in zip(whole[6:], batches(make_train_dataset(config, annotations, start=6), 3), strict=True):
+        assert_equal(one, two)
+    assert_equal(whole[5], rebuild_batch(config, annotations, 5))
+
+
+def test_fewer_images_than_a_batch_still_fill_it(tmp_path):
+    annotations = write_dataset(tmp_path, [[(0, (20, 20, 60, 60))], []])()
+    config = configure(batch_size=5)
+    assert steps_per_epoch(config, annotations) == 1
+    assert batches(make_train_dataset(config, annotations), 1)[0]["image"].shape[0] == 5
+
+
+@pytest.fixture
+def spoiled(coco_tiny, tmp_path):
+    """16 photos, one of them cut off in the middle of its pixels."""
+    shutil.copytree(coco_tiny, tmp_path / "set")
+    for path in (tmp_path / "set").rglob("*"):
+        path.chmod(0o755)
+    annotations = load(tmp_path / "set")
+    path = Path(annotations.image_path(5))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return annotations, path
+
+
+def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
+    annotations, path = spoiled
+    counters = SampleCounters()
+    with pytest.raises(tf.errors.OpError):
+        batches(make_train_dataset(configure(hw=(64, 64)), annotations, counters=counters), 8)
+    assert isinstance(counters.error, ImageError)
+    assert counters.error.path == str(path) and str(path) in str(counters.error)
+
+
+def test_a_corrupt_file_is_skipped_counted_and_replaced(spoiled, coco_tiny):
+    annotations, path = spoiled
+    config, counters = configure("data.on_error=skip", hw=(64, 64)), SampleCounters()
+    found = batches(make_train_dataset(config, annotations, counters=counters), 8)
+    ids = np.concatenate([batch["image_id"] for batch in found]).tolist()
+    bad = int(annotations.image_ids[5])
+    assert len(ids) == 16 and bad not in ids and len(set(ids)) == 15
+    assert counters.error is None
+    assert counters.to_dict()["skipped"][str(path)] >= 1
+    healthy = batches(make_train_dataset(config, load(coco_tiny)), 8)
+    expected = np.concatenate([batch["image_id"] for batch in healthy]).tolist()
+    place = expected.index(bad)
+    expected[place] = expected[(place + 1) % 16]  # the next file of the epoch
+    assert ids == expected
+
+
+def test_only_corrupt_files_are_an_error_even_if_skipped(tmp_path):
+    annotations = write_dataset(tmp_path, [[], []])()
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError):
+        rebuild_batch(configure("data.on_error=skip"), annotations, 0)
+
+
+def test_a_corrupt_file_stops_the_evaluation_and_is_named(spoiled):
+    annotations, path = spoiled
+    counters = SampleCounters()
+    with pytest.raises(tf.errors.OpError):
+        batches(make_eval_dataset(configure(), annotations, counters=counters), 16)
+    assert counters.error.path == str(path)
+
+
+def test_an_image_of_another_size_than_annotated_is_an_error(tmp_path):
+    annotations = write_dataset(tmp_path, [[]])()
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 128, 3), np.uint8))
+    with pytest.raises(ImageError, match="expected 128 x 128 pixels as annotated, received 64 x 128"):
+        make_sample(annotations, 0, config=configure(), transform=IDENTITY)
+
+
+def test_objects_left_out_are_counted_and_the_first_of_a_cell_stays(tmp_path):
+    objects = [
+        (0, (20, 20, 40, 40)),
+        (0, (25, 25, 35, 35)),  # same class, same centre
+        (1, (25, 25, 35, 35)),  # another class in the same cell
+        (0, (0.25, 60, 0.75, 80)),  # half a pixel wide
+        (2, (60, 60, 100, 100), {"segmentation": box_polygon(300, 300, 310, 310)}),  # no mask where its box is
+        (2, (80, 10, 90, 20)),
+        (2, (100, 10, 110, 20)),
+        (2, (80, 30, 90, 40)),  # more than max_objects
+    ]
+    annotations, counters = write_dataset(tmp_path, [objects])(), SampleCounters()
+    sample = make_sample(
+        annotations, 0, config=configure("data.max_objects=5"), transform=IDENTITY, counters=counters
+    )  # fmt: skip
+    np.testing.assert_array_equal(sample["valid"], [True, True, True, True, False])
+    np.testing.assert_array_equal(
+        sample["boxes"],
+        [[20, 20, 40, 40], [25, 25, 35, 35], [80, 10, 90, 20], [100, 10, 110, 20], [0, 0, 0, 0]],
+    )
+    np.testing.assert_array_equal(sample["classes"], [0, 1, 2, 2, 0])
+    assert counters.to_dict() == {
+        "samples": 1,
+        "objects": 4,
+        "over_max_objects": 1,
+        "collisions": 1,
+        "too_small": 1,
+        "no_mask_cell": 1,
+        "skipped": {},
+    }
+
+
+def test_saliency_shows_every_object_also_those_left_out(tmp_path):
+    objects = [(2, (20, 20, 40, 40)), (0, (60, 60, 80, 80)), (2, (84, 20, 104, 40))]
+    annotations = write_dataset(tmp_path, [objects])()
+    sample = make_sample(annotations, 0, config=configure("data.max_objects=1"), transform=IDENTITY)
+    expected = np.zeros((2, 32, 32))
+    expected[0, 15:20, 15:20] = expected[1, 5:10, 5:10] = expected[1, 5:10, 21:26] = 255
+    np.testing.assert_array_equal(sample["saliency_planes"], expected)
+    np.testing.assert_array_equal(sample["saliency_classes"], [0, 2])
+    assert sample["saliency_valid"].all() and not sample["ignore_valid"].any()
+
+    agnostic = configure("model.saliency=class_agnostic", "loss_weights.saliency=0")
+    sample = make_sample(annotations, 0, config=agnostic, transform=IDENTITY)
+    np.testing.assert_array_equal(sample["saliency_planes"], expected.max(axis=0)[None])
+    assert sample["saliency_classes"].tolist() == [0] and sample["saliency_valid"].tolist() == [True]
+
+
+def crowded(tmp_path):
+    crowd = {"iscrowd": 1, "segmentation": {"size": [128, 128], "counts": [0, 128 * 64, 128 * 64]}}
+    objects = [(0, (8, 8, 40, 40)), (1, (0, 0, 64, 128), crowd)]
+    return write_dataset(tmp_path, [objects, [(0, (8, 8, 40, 40))]])
+
+
+def test_crowd_ignored_is_a_plane_and_no_object(tmp_path):
+    sample = make_sample(crowded(tmp_path)("ignore"), 0, config=configure(), transform=IDENTITY)
+    assert sample["valid"].sum() == 1 and sample["classes"][0] == 0
+    assert sample["saliency_classes"].tolist() == [0] and sample["saliency_valid"].tolist() == [True]
+    assert sample["ignore_classes"].tolist() == [1] and sample["ignore_valid"].tolist() == [True]
+    expected = np.zeros((1, 32, 32))
+    expected[:, :, :16] = 255
+    np.testing.assert_array_equal(sample["ignore_planes"], expected)
+
+
+def test_crowd_trained_is_an_object_and_no_plane(tmp_path):
+    sample = make_sample(crowded(tmp_path)("train"), 0, config=configure(), transform=IDENTITY)
+    assert sample["valid"].sum() == 2 and sample["classes"][:2].tolist() == [0, 1]
+    assert sample["saliency_classes"].tolist() == [0, 1] and (sample["masks"][1] == 255).all()
+    assert not sample["ignore_valid"].any() and not sample["ignore_planes"].any()
+
+
+def test_crowd_dropped_is_nothing(tmp_path):
+    sample = make_sample(crowded(tmp_path)("drop"), 0, config=configure(), transform=IDENTITY)
+    assert sample["valid"].sum() == 1 and sample["saliency_valid"].tolist() == [True]
+    assert not sample["ignore_valid"].any() and not sample["ignore_planes"].any()
+
+
+def test_an_image_without_objects_is_an_ordinary_sample(coco_tiny):
+    annotations = load(coco_tiny)
+    index = int(np.flatnonzero(np.diff(annotations.object_start) == 0)[0])
+    sample = make_sample(annotations, index, config=configure(), transform=make_letterbox((480, 640), HW))
+    for name in ("valid", "boxes", "classes", "masks", "saliency_planes", "saliency_valid", "ignore_valid"):
+        assert not sample[name].any(), name
+    assert sample["image"].any()
+
+
+def test_a_dataset_without_objects_has_one_empty_plane(tmp_path):
+    annotations = write_dataset(tmp_path, [[], []])()
+    batch = batches(make_train_dataset(configure(), annotations), 1)[0]
+    assert batch["saliency_planes"].shape == batch["ignore_planes"].shape == (2, 1, 32, 32)
+    assert not batch["valid"].any() and not batch["saliency_valid"].any()
+
+
+def test_a_mirrored_sample_is_the_mirror(coco_tiny):
+    """Boxes, masks, planes and ignore planes; the image up to the rounding of the interpolation."""
+    config, annotations = configure(hw=(256, 256)), load(coco_tiny)
+    for index in range(len(annotations)):
+        hw = tuple(int(side) for side in annotations.image_hw[index])
+        transform = make_letterbox(hw, (256, 256)) * [1.1, 1.1, 1.0, 1.0] + [0.0, 0.0, -7.3, 3.1]
+        plain = make_sample(annotations, index, config=config, transform=transform)
+        flipped = make_sample(annotations, index, config=config, transform=mirror(transform, (256, 256)))
+        valid = plain["valid"]
+        np.testing.assert_array_equal(flipped["valid"], valid)
+        np.testing.assert_array_equal(flipped["classes"], plain["classes"])
+        expected = plain["boxes"][valid] * [-1, 1, -1, 1] + [256, 0, 256, 0]
+        np.testing.assert_allclose(flipped["boxes"][valid], expected[:, [2, 1, 0, 3]], atol=1e-4)
+        for name in ("masks", "saliency_planes", "ignore_planes"):
+            np.testing.assert_array_equal(flipped[name], plain[name][..., ::-1], err_msg=name)
+        difference = np.abs(flipped["image"].astype(int) - plain["image"][:, ::-1])
+        assert difference.mean() < 0.5
+
+
+def test_an_image_with_369_nuclei(nuclei_train):
+    annotations = load(nuclei_train)
+    index = int(np.argmax(np.diff(annotations.object_start)))
+    assert np.diff(annotations.object_start)[index] == 369
+    hw = tuple(int(side) for side in annotations.image_hw[index])
+    config = configure("data.max_objects=400", "model.num_classes=1", hw=(512, 512))
+    counters = SampleCounters()
+    transform = make_letterbox(hw, (512, 512))
+    sample = make_sample(annotations, index, config=config, transform=transform, counters=counters)
+    counts = counters.to_dict()
+    left_out = sum(counts[name] for name in ("collisions", "too_small", "no_mask_cell", "over_max_objects"))
+    assert sample["valid"].sum() == counts["objects"] == 369 - left_out
+    assert counts["objects"] > 330 and counts["over_max_objects"] == 0
+    # Area of the union, by the sum of the objects' own areas: nuclei touch, but do not overlap.
+    boxes = sample["boxes"][sample["valid"]]
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * sample["masks"][sample["valid"]].mean(axis=(1, 2)) / 255
+    assert sample["saliency_planes"].sum() / 255 * 16 == pytest.approx(areas.sum(), rel=0.05)
+
+    few = make_sample(annotations, index, config=configure("data.max_objects=50", hw=(512, 512)), transform=transform)
+    assert few["valid"].all() and len(few["valid"]) == 50
+    np.testing.assert_array_equal(few["boxes"], sample["boxes"][:50])
+
+
+def test_centres_of_one_class_never_share_a_cell(nuclei_train):
+    annotations = load(nuclei_train)
+    config = configure("data.max_objects=400", "model.num_classes=1")
+    sample = make_sample(annotations, 0, config=config, transform=make_letterbox(tuple(annotations.image_hw[0]), HW))
+    boxes = sample["boxes"][sample["valid"]]
+    cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / 4)
+    assert len(np.unique(cells, axis=0)) == len(cells) > 5
+
+
+def test_crop_none_letterboxes_and_flips(coco_tiny):
+    config = configure("data.augmentation.crop=none", "data.augmentation.flip=0.5")
+    plain = make_letterbox((480, 640), HW)
+    found = {tuple(make_train_transform((480, 640), config, np.random.default_rng(seed))) for seed in range(20)}
+    assert found == {tuple(plain), tuple(mirror(plain, HW))}
+
+
+def test_without_random_source_colours_stay(coco_tiny):
+    annotations, config = load(coco_tiny), configure(hw=(640, 640))
+    sample = make_sample(annotations, 0, config=config, transform=IDENTITY)
+    image = read_image(annotations.image_path(0))
+    np.testing.assert_array_equal(sample["image"][: image.shape[0], : image.shape[1]], image)
+    jittered = make_sample(annotations, 0, config=config, transform=IDENTITY, rng=np.random.default_rng(0))
+    assert not np.array_equal(jittered["image"], sample["image"])
+
+
+def test_evaluation_keeps_sizes_one_by_one_and_in_order(coco_tiny):
+    annotations = load(coco_tiny)
+    found = batches(make_eval_dataset(configure(), annotations, limit=5), 99)
+    assert [int(batch["index"][0]) for batch in found] == [0, 1, 2, 3, 4]
+    for i, batch in enumerate(found):
+        height, width = annotations.image_hw[i]
+        assert batch["image"].shape == (1, -(-height // 32) * 32, -(-width // 32) * 32, 3)
+        assert batch["image_id"][0] == annotations.image_ids[i] and batch["transform"].dtype == np.float64
+        np.testing.assert_array_equal(batch["image_hw"], [[height, width]])
+        top, left = int(batch["transform"][0, 3]), int(batch["transform"][0, 2])
+        inside = batch["image"][0, top : top + height, left : left + width]
+        np.testing.assert_array_equal(inside, read_image(annotations.image_path(i)))
+
+
+def test_letterbox_evaluation_ends_with_a_short_batch(coco_tiny):
+    config = configure("eval.resize=letterbox", "eval.batch_size=5")
+    found = batches(make_eval_dataset(config, load(coco_tiny)), 99)
+    assert [len(batch["image"]) for batch in found] == [5, 5, 5, 1]
+    assert all(batch["image"].shape[1:] == (128, 128, 3) for batch in found)
+    np.testing.assert_array_equal(np.concatenate([batch["index"] for batch in found]), np.arange(16))
+
+
+def test_counters_count_right_from_many_threads():
+    counters = SampleCounters()
+
+    def count():
+        for _ in range(500):
+            counters.add(samples=1, collisions=2)
+            counters.add_skipped("a.jpg")
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counters.samples == 4000 and counters.collisions == 8000 and counters.skipped == {"a.jpg": 4000}

@@ -1,0 +1,99 @@
+"""Evaluating a detector over a dataset: every image once, the dataset's ids, figures, pictures, test sets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centermask_keras.config import load_config
+from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.shapes import make_shapes
+from centermask_keras.detectors import build_detector
+from centermask_keras.evaluation.predict import categories_of, draw_examples, evaluate_model, predict_dataset, score
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    make_shapes(folder, train=4, val=7, hw=(128, 128), seed=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def annotations(shapes):
+    return load_annotations(shapes / "val.json", shapes / "val")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(DEMO, ["eval.batch_size=3"])
+
+
+@pytest.fixture(scope="module")
+def detector(config):
+    return build_detector(config)
+
+
+def truth_as_results(annotations) -> list[dict]:
+    rows = json.loads(Path(annotations.path).read_text())["annotations"]
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    results = []
+    for row in rows:
+        result = {key: row[key] for key in keys} | {"score": 0.9}
+        index = annotations.annotation_ids.tolist().index(row["id"])
+        rle = annotations.segmentations[index]
+        if isinstance(rle, dict):
+            result["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode()}
+            results.append(result)
+    return results
+
+
+def test_every_image_is_seen_once_with_a_short_last_batch(detector, config, annotations):
+    seen = []
+    results, seconds = predict_dataset(
+        detector, config, annotations, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+    assert {row["image_id"] for row in results} <= set(annotations.image_ids.tolist())
+    assert {row["category_id"] for row in results} <= set(annotations.category_ids.tolist())
+    assert set(seconds) == {"network", "masks"}
+
+
+def test_figures_of_a_fresh_detector_are_low_and_complete(detector, config, annotations):
+    evaluation = evaluate_model(detector, config, annotations)
+    assert 0 <= evaluation.figures["mask_ap"] < 0.2
+    assert {key.split("_")[0] for key in evaluation.figures} == {"mask", "box"}
+    assert len(evaluation.figures) == 24
+    assert [row["name"] for row in evaluation.per_class] == annotations.class_names
+    assert all({"mask_ap", "box_ap"} <= set(row) for row in evaluation.per_class)
+    json.dumps([evaluation.figures, evaluation.per_class, evaluation.results, evaluation.seconds])
+
+
+def test_ground_truth_scores_one_and_draws(annotations):
+    results = truth_as_results(annotations)
+    figures, _ = score(annotations, results, max_detections=30)
+    all_rle = len(results) == len(annotations.boxes)
+    assert figures["mask_ap"] == pytest.approx(1.0) if all_rle else figures["mask_ap"] > 0.1
+    picture = draw_examples(annotations, results, count=2)
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[1] > picture.shape[0] // 2
+
+
+def test_a_test_set_is_predicted_and_not_scored(detector, config, shapes, tmp_path):
+    data = json.loads((shapes / "val.json").read_text())
+    del data["annotations"]
+    path = tmp_path / "image_info.json"
+    path.write_text(json.dumps(data))
+    annotations = load_annotations(path, shapes / "val", require_annotations=False)
+    evaluation = evaluate_model(detector, config, annotations)
+    assert evaluation.figures == {} and evaluation.per_class == []
+    assert evaluation.results
+
+
+def test_categories_are_those_of_the_file(annotations, shapes):
+    rows = json.loads((shapes / "val.json").read_text())["categories"]
+    assert [(category.id, category.name) for category in categories_of(annotations)] == [
+        (row["id"], row["name"]) for row in rows
+    ]

@@ -1,0 +1,240 @@
+"""The command line as a user meets it: figures, files, and errors of one or two lines without a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from centermask_keras.cli import main
+from centermask_keras.config import load_config
+from centermask_keras.data.shapes import make_shapes
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "configs" / "demo.json"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    make_shapes(folder, train=8, val=4, hw=(128, 128), seed=5)
+    return folder
+
+
+def on_shapes(folder: Path) -> list[str]:
+    """Return the options that make the demo configuration a run of 2 steps on a few shapes."""
+    values = {
+        "data.train.annotations": str(folder / "train.json"),
+        "data.train.images": str(folder / "train"),
+        "data.val.annotations": str(folder / "val.json"),
+        "data.val.images": str(folder / "val"),
+        "train.batch_size": 4,
+        "train.epochs": 1,
+        "train.drop_epochs": [1],
+        "train.validate_every": 1,
+    }
+    return [part for key, value in values.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+
+
+def run(*arguments: str) -> None:
+    """Run a command in this process; a nonzero exit raises SystemExit."""
+    try:
+        main(list(arguments))
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run(
+        "train",
+        "--config",
+        str(DEMO),
+        "--run",
+        str(folder),
+        *on_shapes(shapes),
+        "--json",
+        str(folder.parent / "t.json"),
+    )
+    return folder
+
+
+def test_train_leaves_a_run_folder_and_figures(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.json", "model.weights.h5", "metrics.csv", "run.json"} <= names
+    figures = json.loads((trained.parent / "t.json").read_text())
+    assert 0 <= figures["mask_ap"] <= 1 and figures["epoch"] == 1
+
+
+def test_evaluate_a_run_writes_report_and_results(trained, capsys, tmp_path):
+    run("evaluate", "--run", str(trained), "--json", str(tmp_path / "figures.json"))
+    printed = capsys.readouterr().out
+    assert "AP50" in printed and "mask" in printed and "box" in printed and "4 images in" in printed
+    assert {path.name for path in (trained / "eval").iterdir()} == {"metrics.json", "per_class.csv", "detections.json"}
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {"mask_ap", "mask_ap_small", "mask_ar100", "box_ap"} <= set(figures)
+
+
+def test_evaluate_by_weights_agrees_with_the_run(trained, tmp_path):
+    run("evaluate", "--run", str(trained), "--json", str(tmp_path / "a.json"), "--out", str(tmp_path / "a"))
+    config, weights = str(trained / "config.json"), str(trained / "model.weights.h5")
+    run(
+        "evaluate",
+        "--config",
+        config,
+        "--weights",
+        weights,
+        "--json",
+        str(tmp_path / "b.json"),
+        "--out",
+        str(tmp_path / "b"),
+    )
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert first["mask_ap"] == second["mask_ap"] and first["box_ap"] == second["box_ap"]
+
+
+def test_results_score_as_the_evaluation_that_wrote_them(trained, shapes, tmp_path):
+    run("evaluate", "--run", str(trained), "--json", str(tmp_path / "a.json"), "--out", str(tmp_path / "a"))
+    detections = str(tmp_path / "a" / "detections.json")
+    run(
+        "evaluate",
+        "--results",
+        detections,
+        "--annotations",
+        str(shapes / "val.json"),
+        "--json",
+        str(tmp_path / "b.json"),
+    )
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert second == {key: first[key] for key in second} and "mask_ap" in second
+
+
+def test_a_test_set_gets_a_submission_and_no_figures(trained, shapes, tmp_path, capsys):
+    data = json.loads((shapes / "val.json").read_text())
+    del data["annotations"]
+    (tmp_path / "image_info.json").write_text(json.dumps(data))
+    paths = ["--annotations", str(tmp_path / "image_info.json"), "--images", str(shapes / "val")]
+    run("evaluate", "--run", str(trained), *paths, "--out", str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert "nothing to score" in printed and "AP" not in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
+
+
+def test_predict_writes_pictures_and_masks(trained, shapes, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("predict", "--model", str(trained), str(shapes / "val"), "--out", str(out), "--score", "0")
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert len(predictions["images"]) == 4
+    assert len(list(out.glob("*.png"))) == 4
+    rows = [row for image in predictions["images"] for row in image["objects"]]
+    assert rows and {"category_id", "bbox", "score", "segmentation"} <= set(rows[0])
+    assert "in 4 images" in capsys.readouterr().out
+
+
+def test_predict_goes_on_after_a_broken_image_and_fails_at_the_end(trained, shapes, tmp_path, capsys):
+    good = next((shapes / "val").iterdir())
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        run("predict", "--model", str(trained), str(tmp_path / "broken.jpg"), str(good), "--out", str(tmp_path / "out"))
+    captured = capsys.readouterr()
+    assert "broken.jpg" in captured.err and "in 1 images" in captured.out
+
+
+def test_ceiling_and_check_print_their_figures(shapes, tmp_path, capsys):
+    run("data", "ceiling", "--config", str(DEMO), *on_shapes(shapes), "--json", str(tmp_path / "ceiling.json"))
+    assert "best possible mask AP with this configuration: 0." in capsys.readouterr().out
+    figures = json.loads((tmp_path / "ceiling.json").read_text())
+    assert figures["mask_ap"] > 0.8 > figures["saliency_alone"]
+    val = ["--annotations", str(shapes / "val.json"), "--images", str(shapes / "val")]
+    run("data", "check", *val, "--out", str(tmp_path / "check"))
+    assert "4 images" in capsys.readouterr().out
+    assert (tmp_path / "check" / "report.json").is_file()
+
+
+def test_check_fails_on_a_broken_image(shapes, tmp_path, capsys):
+    data = json.loads((shapes / "val.json").read_text())
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (shapes / "val").iterdir():
+        (images / path.name).write_bytes(path.read_bytes())
+    name = data["images"][0]["file_name"]
+    (images / name).write_bytes((images / name).read_bytes()[:-200])
+    with pytest.raises(SystemExit):
+        run(
+            "data",
+            "check",
+            "--annotations",
+            str(shapes / "val.json"),
+            "--images",
+            str(images),
+            "--out",
+            str(tmp_path / "c"),
+        )
+    assert name in capsys.readouterr().out
+
+
+def test_make_shapes_writes_a_dataset(tmp_path, capsys):
+    run("data", "make-shapes", "--out", str(tmp_path / "shapes"), "--train", "3", "--val", "2")
+    assert json.loads(capsys.readouterr().out)
+    assert (tmp_path / "shapes" / "train.json").is_file()
+
+
+def test_config_prints_schema_and_checked_configurations(capsys):
+    run("config", "--schema")
+    assert "properties" in json.loads(capsys.readouterr().out)
+    run("config", "--show", str(DEMO), "--set", "train.epochs=7")
+    assert json.loads(capsys.readouterr().out)["train"]["epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config", "none.json"], r"error: none.json: expected a readable JSON configuration"),
+        (["train", "--config", str(DEMO), "--set", "train.epoch=3"], "no such key"),
+        (
+            ["predict", "--model", "nowhere", str(ROOT / "configs"), "--out", "out"],
+            "expected an image, a folder of images",
+        ),
+        (["evaluate", "--run", "nowhere"], "nowhere: expected a run folder"),
+        (["data", "check", "--annotations", "none.json", "--images", "none"], "none.json"),
+    ],
+)
+def test_mistakes_give_one_or_two_lines_and_no_traceback(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code != 0
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert len(error.strip().splitlines()) <= 2
+
+
+def test_a_wrong_number_of_classes_says_what_to_type(shapes, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(
+            "train",
+            "--config",
+            str(DEMO),
+            "--run",
+            str(tmp_path / "r"),
+            *on_shapes(shapes),
+            "--set",
+            "model.num_classes=80",
+        )
+    classes = len(json.loads((shapes / "train.json").read_text())["categories"])
+    error = capsys.readouterr().err
+    assert f"model.num_classes: expected {classes} (classes in train.json), received 80" in error
+    assert f"Pass --set model.num_classes={classes}" in error
+
+
+@pytest.mark.parametrize("arguments", [["train.py"], ["evaluate.py"], ["-m", "centermask_keras.cli"]])
+def test_help_is_quick_and_complete(arguments):
+    done = subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout and ("--set" in done.stdout or "predict" in done.stdout)
+
+
+def test_demo_configuration_is_the_one_of_the_shapes(shapes):
+    classes = json.loads((shapes / "train.json").read_text())["categories"]
+    assert load_config(DEMO).model.num_classes == len(classes)

@@ -1,0 +1,134 @@
+"""The documents hold: links lead somewhere, commands exist, every configuration is listed."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    path for folder in (".", "docs", "configs", "benchmarks", "saved_models") for path in (ROOT / folder).glob("*.md")
+)
+CONFIGS = sorted((ROOT / "configs").glob("*.json"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """Name the anchors that a renderer gives the headings of a document."""
+    headings = re.findall(r"^#+ +(.+?) *$", without_code(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_there_are_documents():
+    assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/fidelity.md"} <= {name_of(path) for path in DOCUMENTS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(document.read_text(encoding="utf-8"))):
+        if re.match(r"https?://", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_make_targets_exist(document):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_configurations_exist(document):
+    named = re.findall(r"configs/(\w+)\.json", document.read_text(encoding="utf-8"))
+    placeholders = {"mine", "NAME"}  # the reader's own
+    assert set(named) - placeholders <= {path.stem for path in CONFIGS}
+
+
+def documented_commands() -> list[str]:
+    """List what the documents tell a reader to type to this package, each once."""
+    found = set()
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        lines = [
+            line for block in re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()
+        ]
+        snippets = lines + re.findall(r"`([^`\n]+)`", without_code(text))
+        found |= {
+            s.strip() for s in snippets if re.match(r"centermask [a-z-]|python (?:train|evaluate)\.py ", s.strip())
+        }
+    return sorted(found)
+
+
+def test_documents_name_commands():
+    assert {"centermask config --schema", "python evaluate.py --run runs/mine"} <= set(documented_commands())
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_documented_commands_and_their_options_exist(line):
+    from centermask_keras.cli import app
+
+    words = shlex.split(
+        line.replace("python train.py", "centermask train").replace("python evaluate.py", "centermask evaluate")
+    )
+    command, words = get_command(app), words[1:]
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands
+        command, words = command.commands[words[0]], words[1:]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_readme_names_make_demo_and_make_test_on_the_first_screen():
+    first_screen = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40]
+    assert {"make demo", "make test"} <= {line.partition("#")[0].strip() for line in first_screen}
+
+
+def test_readme_tells_the_two_papers_of_this_name_apart_in_its_first_paragraph():
+    first = (ROOT / "README.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert "2004.04446" in first and "1911.06667" in first
+
+
+def test_configs_readme_lists_every_configuration_and_no_other():
+    rows = re.findall(
+        r"^\| \[`(\w+)\.json`\]", (ROOT / "configs" / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(rows) == [path.stem for path in CONFIGS]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_configurations_say_what_they_are_about(path):
+    assert len(json.loads(path.read_text(encoding="utf-8"))["about"]) > 20
+
+
+def test_every_dependency_is_explained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    decisions = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    assert not [
+        name for name in (re.match(r"[\w-]+", text).group() for text in requirements) if f"`{name}`" not in decisions
+    ]
+
+
+def test_changelog_begins_with_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert headings[0] == version

@@ -1,0 +1,48 @@
+"""Errors read as one or two lines that say where, what was expected, what was received."""
+
+import pickle
+
+import pytest
+
+from centermask_keras.errors import CenterMaskError, ConfigError, DataError, ImageError, Problem
+
+PROBLEM = Problem("my.json", "annotation 3", "a box", "null")
+
+
+def test_problem_is_one_line_with_place_expected_and_received():
+    assert str(PROBLEM) == "my.json: annotation 3: expected a box, received null"
+    assert str(Problem("a.json", "", "json", "no such file")) == "a.json: expected json, received no such file"
+
+
+def test_a_line_break_in_the_data_does_not_break_the_line():
+    assert "\n" not in str(Problem("a\nb.jpg", "image 1", "an image", "x\r\ny"))
+
+
+def test_data_error_with_one_problem_is_that_line():
+    assert str(DataError([PROBLEM])) == str(PROBLEM)
+
+
+def test_data_error_lists_up_to_fifty_problems_and_counts_the_rest():
+    fifty = str(DataError([PROBLEM] * 50)).splitlines()
+    assert fifty == ["50 problems", *[f"  {PROBLEM}"] * 50]
+    many = str(DataError([PROBLEM] * 1234)).splitlines()
+    assert many[0] == "1,234 problems"
+    assert len(many) == 52
+    assert many[-1] == "  and 1,184 more"
+
+
+def test_image_error_names_file_and_reason():
+    error = ImageError("photos/a.jpg", "premature end of JPEG")
+    assert str(error) == "photos/a.jpg: not readable: premature end of JPEG"
+    assert (error.path, error.reason) == ("photos/a.jpg", "premature end of JPEG")
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("a.json: train: expected x"), DataError([PROBLEM]), ImageError("a.png", "corrupt PNG")]
+)
+def test_every_error_is_of_the_one_base_and_survives_the_way_between_processes(error):
+    assert isinstance(error, CenterMaskError)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert copy.__dict__ == error.__dict__
