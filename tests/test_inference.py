@@ -25,9 +25,16 @@ def demo_config(*overrides):
     return load_config(DEMO, overrides)
 
 
+def build_finding(config, categories=CATEGORIES):
+    """Build a fresh predictor whose sizes start at 8 x 6 cells: with sizes around 0 it would find next to nothing."""
+    predictor = build(config, categories)
+    predictor.detector.point_heads.get_layer("size").project.bias.assign([8.0, 6.0])
+    return predictor
+
+
 @pytest.fixture(scope="module")
 def predictor():
-    return build(demo_config(), CATEGORIES)
+    return build_finding(demo_config())
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def test_results_are_in_original_pixels(predictor, photo):
     assert result.masks.dense().shape == (len(result), 90, 150)
     assert set(result.class_names) <= {"a", "b", "c", "d", "e"}
     assert [10 * index + 3 for index in result.classes] == result.category_ids
-    assert result.draw().size == (150, 90)
+    assert result.draw().size == (450, 270)  # small images are enlarged by a whole factor, so that names can be read
     rows = result.to_coco(image_id=7)
     assert {row["image_id"] for row in rows} == {7}
     decoded = [coco_mask.decode(row["segmentation"]) for row in json.loads(json.dumps(rows))]
@@ -82,11 +89,11 @@ def test_score_threshold_leaves_out_the_rest(predictor, photo):
     some = predictor.predict(photo, score_threshold=threshold)[0]
     assert len(some) == int((everything.scores >= threshold).sum()) < len(everything)
     none = predictor.predict(photo, score_threshold=1.0)[0]
-    assert len(none) == 0 and none.masks.dense().shape == (0, 90, 150) and none.draw().size == (150, 90)
+    assert len(none) == 0 and none.masks.dense().shape == (0, 90, 150) and none.draw().size == (450, 270)
 
 
 def test_keep_runs_at_the_original_size_padded_to_32():
-    predictor = build(demo_config('eval.resize="keep"', "eval.batch_size=1"), CATEGORIES)
+    predictor = build_finding(demo_config('eval.resize="keep"', "eval.batch_size=1"))
     image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
     transform, hw = make_eval_transform((90, 150), predictor.config)
     assert hw == (96, 160) and tuple(transform[:2]) == (1, 1)
@@ -96,7 +103,7 @@ def test_keep_runs_at_the_original_size_padded_to_32():
 def test_predictor_and_pipeline_agree_on_real_photos(coco_tiny):
     annotations = load_annotations(coco_tiny / "annotations" / "instances.json", coco_tiny / "images")
     config = demo_config("model.num_classes=80", "eval.batch_size=4")
-    predictor = build(config)
+    predictor = build_finding(config, None)
     for batch in make_eval_dataset(config, annotations).take(1).as_numpy_iterator():
         detections = predictor.detect(batch["image"])
         for row in range(4):

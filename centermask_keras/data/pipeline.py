@@ -186,16 +186,20 @@ def _map(
 ) -> tf.data.Dataset:
     """Make a row of every number, in parallel and in order."""
 
-    def make_values(number: np.int64) -> list[np.ndarray]:
+    def make_values(number: np.int64) -> list[np.ndarray | bytes]:
         try:
-            row = make_row(int(number))
+            row, message = make_row(int(number)), ""
         except ImageError as error:
             counters.error = counters.error or error
-            raise
-        return [row[name] for name in signature]
+            row = {name: np.zeros([n or 1 for n in spec.shape], spec.dtype.name) for name, spec in signature.items()}
+            message = str(error)
+        return [message.encode(), *(row[name] for name in signature)]
 
     def make_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = tf.numpy_function(make_values, [number], [spec.dtype for spec in signature.values()])
+        dtypes = [tf.string, *(spec.dtype for spec in signature.values())]
+        message, *values = tf.numpy_function(make_values, [number], dtypes)
+        # An exception that leaves a numpy_function is logged with its traceback; a failed assertion in one line.
+        tf.debugging.Assert(tf.equal(message, b""), [message])
         pairs = zip(signature.items(), values, strict=True)
         return {name: tf.ensure_shape(value, spec.shape) for (name, spec), value in pairs}
 

@@ -1,0 +1,348 @@
+"""The command line: `centermask`. Parse, load the configuration, call the library, print."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from centermask_keras.config import Config, load_config
+from centermask_keras.errors import CenterMaskError, ImageError
+
+if TYPE_CHECKING:
+    from centermask_keras.data.annotations import Annotations
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data_app = typer.Typer(no_args_is_help=True, help="Look at datasets: check, ceiling, make-shapes.")
+app.add_typer(data_app, name="data")
+console = Console()
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
+Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; errors that the user can act on are printed without a traceback."""
+    try:
+        app(args=arguments, prog_name="centermask")
+    except CenterMaskError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues a training", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command("train")
+def train_command(
+    config: ConfigOption,
+    run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<configuration>.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")] = False,
+    set_: Overrides = [],  # noqa: B006 - the form that typer reads
+    json_: JsonOption = None,
+) -> None:
+    """Train a model, or continue an interrupted run."""
+    loaded = load_config(config, set_)
+    _start_backend()
+    from centermask_keras.training.fit import train
+
+    result = train(loaded, name=str(config), run_dir=run or _default_run(config), overwrite=overwrite, console=console)
+    console.print(
+        f"best mask AP {result.best_mask_ap:.3f} (epoch {result.best_epoch})   {result.run_dir}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _write_json(json_, {"mask_ap": result.best_mask_ap, "epoch": result.best_epoch, "seconds": result.seconds})
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or shipped model.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Configuration of --weights.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A *.weights.h5 file.")] = None,
+    results: Annotated[Path | None, typer.Option(help="COCO results to score instead of a model.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Annotations; default: validation set of the run.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    iou_type: Annotated[str, typer.Option("--iou-type", help="segm or bbox, for --results.")] = "segm",
+    out: Annotated[Path | None, typer.Option(help="Folder for the files; default RUN/eval.")] = None,
+    set_: Overrides = [],  # noqa: B006
+    json_: JsonOption = None,
+) -> None:
+    """Score a model, or a file of results, by the COCO measure."""
+    if results is not None:
+        _score_results(results, annotations, iou_type, json_)
+        return
+    _start_backend()
+    from centermask_keras.evaluation.coco import write_results
+    from centermask_keras.evaluation.predict import evaluate_model
+    from centermask_keras.evaluation.report import figure_table, write_report
+
+    detector, loaded, folder = _load_detector(run, config, weights, set_)
+    dataset = _load_dataset(loaded, annotations, images)
+    with _progress("evaluate") as advance:
+        evaluation = evaluate_model(detector, loaded, dataset, progress=advance)
+    out = out or folder / "eval"
+    out.mkdir(parents=True, exist_ok=True)
+    write_results(out / "detections.json", evaluation.results)
+    if dataset.has_annotations:
+        write_report(out, evaluation.figures, evaluation.per_class)
+        print(figure_table(evaluation.figures))
+    else:
+        print(f"{dataset.path} has no annotations: nothing to score. {out / 'detections.json'} is the submission")
+    spent = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items() if name != "total")
+    print(f"{len(dataset):,} images in {evaluation.seconds['total']:.0f} s ({spent})   {out}")
+    _write_json(json_, {**evaluation.figures, "seconds": evaluation.seconds, "images": len(dataset)})
+
+
+@app.command("predict")
+def predict_command(
+    inputs: Annotated[list[str], typer.Argument(help="Images: files, folders, globs.")],
+    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder or shipped model.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures and predictions.json.")],
+    score: Annotated[float, typer.Option(help="Leave out objects that score less.", min=0, max=1)] = 0.3,
+) -> None:
+    """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
+    paths = _find_images(inputs)
+    _start_backend()
+    from centermask_keras.inference import load
+
+    predictor = load(model)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = _picture_names(paths)
+    rows: list[dict[str, Any]] = []
+    unreadable: list[ImageError] = []
+    begin = time.perf_counter()
+    with _progress("predict") as advance:
+        for image_id, path in enumerate(paths):
+            try:
+                result = predictor.predict(path, score_threshold=score)[0]
+                result.draw().save(out / pictures[path])
+                rows.append({"file_name": str(path), "objects": result.to_coco(image_id)})
+            except ImageError as error:
+                unreadable.append(error)
+            advance(image_id + 1, len(paths))
+    categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
+    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
+    found = sum(len(row["objects"]) for row in rows)
+    print(f"{found:,} objects in {len(rows):,} images in {time.perf_counter() - begin:.1f} s   {out}")
+    for error in unreadable:
+        print(f"error: {error}", file=sys.stderr)
+    if unreadable:
+        sys.exit(1)
+
+
+@app.command("config")
+def config_command(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of configurations.")] = False,
+    show: Annotated[Path | None, typer.Option(help="Check a configuration and print it.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Print the schema of configurations, or a checked configuration."""
+    if schema == (show is not None):
+        raise typer.BadParameter("expected either --schema or --show FILE")
+    print(json.dumps(Config.model_json_schema(), indent=2) if schema else load_config(show, set_).to_json(), end="")
+    if schema:
+        print()
+
+
+@app.command("demo")
+def demo_command(
+    run: Annotated[Path, typer.Option(help="Run folder; an earlier demo in it is replaced.")] = Path("runs/demo"),
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Generate shapes, train a small model, evaluate it and draw what it finds."""
+    _start_backend()
+    from centermask_keras.demo import run_demo
+
+    run_demo(run_dir=run, overrides=tuple(set_), console=console)
+
+
+@data_app.command("check")
+def data_check_command(
+    annotations: Annotated[Path, typer.Option(help="A COCO json.")],
+    images: Annotated[Path, typer.Option(help="Folder of its images.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and pictures.")] = Path("check"),
+) -> None:
+    """Decode every image and every mask of a dataset and list the problems."""
+    from centermask_keras.data.check import check_dataset
+
+    with _progress("check") as advance:
+        report = check_dataset(annotations, images, out=out, progress=advance)
+    print(report)
+    if report.problems:
+        sys.exit(1)
+
+
+@data_app.command("ceiling")
+def data_ceiling_command(
+    config: ConfigOption,
+    annotations: Annotated[Path | None, typer.Option(help="Annotations; default: its validation set.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    set_: Overrides = [],  # noqa: B006
+    json_: JsonOption = None,
+) -> None:
+    """Measure the best mask AP that a configuration could reach on a dataset."""
+    loaded = load_config(config, set_)
+    dataset = _load_dataset(loaded, annotations, images)
+    _start_backend()
+    from centermask_keras.evaluation.ceiling import measure_ceiling
+
+    with _progress("ceiling") as advance:
+        figures = measure_ceiling(loaded, dataset, progress=advance)
+    print(
+        f"best possible mask AP with this configuration: {figures['both']:.3f}   "
+        f"shape alone {figures['local_shape']:.3f}   saliency alone {figures['saliency']:.3f}"
+    )
+    _write_json(
+        json_,
+        {"mask_ap": figures["both"], "shape_alone": figures["local_shape"], "saliency_alone": figures["saliency"]},
+    )
+
+
+@data_app.command("make-shapes")
+def data_make_shapes_command(
+    out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
+    train: Annotated[int, typer.Option(help="Training images.", min=1)] = 600,
+    val: Annotated[int, typer.Option(help="Validation images.", min=1)] = 100,
+    size: Annotated[int, typer.Option(help="Side of an image in pixels.", min=64)] = 128,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    json_: JsonOption = None,
+) -> None:
+    """Generate a dataset of overlapping shapes: COCO json and images."""
+    from centermask_keras.data.shapes import make_shapes
+
+    statistics = make_shapes(out, train=train, val=val, hw=(size, size), seed=seed)
+    print(json.dumps(statistics, indent=2))
+    _write_json(json_, statistics)
+
+
+def _start_backend() -> None:
+    """Import Keras and its backend without the notes that TensorFlow's C++ libraries print at the start.
+
+    They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
+    come through.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import keras
+
+        keras.ops.zeros(())  # looks for devices
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
+def _default_run(config: Path) -> Path:
+    return Path("runs") / config.stem
+
+
+def _load_detector(run: Path | None, config: Path | None, weights: Path | None, overrides: list[str]) -> tuple:
+    """Return detector, configuration and folder of `--run`, or of `--config` with `--weights`."""
+    from centermask_keras.detectors import build_detector
+    from centermask_keras.inference import load, load_weights
+
+    if run is not None and config is None and weights is None:
+        predictor = load(run)
+        return predictor.detector, load_config(run / "config.json", overrides), run
+    if run is None and config is not None and weights is not None:
+        loaded = load_config(config, overrides)
+        detector = build_detector(loaded)
+        load_weights(detector, weights)
+        return detector, loaded, weights.parent
+    raise typer.BadParameter(
+        "expected --run DIR, or --config FILE with --weights FILE, or --results with --annotations"
+    )
+
+
+def _load_dataset(config: Config, annotations: Path | None, images: Path | None) -> Annotations:
+    """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`."""
+    from centermask_keras.data.annotations import load_annotations
+
+    path, folder = annotations or config.data.val.annotations, images or config.data.val.images
+    dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
+    if dataset.num_classes != config.model.num_classes:
+        raise CenterMaskError(
+            f"{path}: expected {config.model.num_classes} categories (model.num_classes), received {dataset.num_classes}"
+        )
+    return dataset
+
+
+def _score_results(results: Path, annotations: Path | None, iou_type: str, json_: Path | None) -> None:
+    if annotations is None or iou_type not in ("segm", "bbox"):
+        raise typer.BadParameter("--results: expected --annotations FILE and --iou-type segm or bbox as well")
+    from centermask_keras.evaluation.coco import evaluate_coco
+    from centermask_keras.evaluation.report import figure_table
+
+    figures = evaluate_coco(annotations, results, iou_type=iou_type)
+    del figures["per_class"]
+    print(figure_table(figures))
+    _write_json(json_, figures)
+
+
+def _find_images(inputs: list[str]) -> list[Path]:
+    """Expand files, folders and globs, each once, in order."""
+    found: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        else:
+            matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+        if not matches:
+            raise CenterMaskError(f"{text}: expected an image, a folder of images or a glob, received nothing readable")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _picture_names(paths: list[Path]) -> dict[Path, str]:
+    """Name a picture after each image; images of one name get a number as well."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name, number = f"{path.stem}.png", 2
+        while name in taken:
+            name, number = f"{path.stem}_{number}.png", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+class _progress:
+    """A progress bar as a context: gives a function of the items done and the items in all."""
+
+    def __init__(self, title: str):
+        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(title, total=None)
+
+    def __enter__(self):
+        self.bar.start()
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *exception) -> None:
+        self.bar.stop()
+
+
+def _write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

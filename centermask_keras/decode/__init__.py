@@ -1,0 +1,1 @@
+"""Decoding: dense outputs to detections of fixed size. The inverse of targets."""

@@ -1,0 +1,158 @@
+"""The detector: one `keras.Model` whose `compute_loss` is the custom training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import keras
+from keras import ops
+
+from centermask_keras.assemble import assemble_masks, mask_probability
+from centermask_keras.config import Config, ModelConfig
+from centermask_keras.decode.centernet import decode_centernet
+from centermask_keras.losses.centernet import heatmap_loss, point_l1_loss
+from centermask_keras.losses.masks import mask_loss, saliency_loss
+from centermask_keras.ops.gather_patches import gather_patches
+from centermask_keras.structures import Detections, GroundTruth, Outputs, PointOutputs, Tensor
+from centermask_keras.targets.centernet import encode_centernet
+from centermask_keras.targets.saliency import class_planes_to_map
+
+ReadPoints = Callable[[Tensor], PointOutputs]
+"""Cells int32 [B, K] to what the point heads give there."""
+
+
+class CenterMask(keras.Model):
+    """CenterMask on centre points: dense heatmap and saliency, point heads at centres, mask = shape x saliency.
+
+    The policy of this outer model is float32 without autocasting, whatever the policy of its parts: boxes in pixels
+    would lose their fractions in bfloat16.
+
+    Args:
+        network: images float32 [B, H, W, 3] in 0..255, RGB -> `Outputs`.
+        point_heads: patches [B, K, 3, 3, F] of the features -> `PointOutputs`.
+        config: the complete configuration; stride, sizes and loss weights are read from it.
+
+    Source: Sections 3.1-3.5.
+    """
+
+    def __init__(self, network: keras.Model, point_heads: keras.Model, *, config: Config, name: str = "centermask"):
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.network = network
+        self.point_heads = point_heads
+        self.config = config
+        self.loss_trackers = [keras.metrics.Mean(name=name) for name in active_losses(config)]
+        self.built = True
+
+    def call(self, inputs: Tensor | GroundTruth, training: bool = False) -> Outputs:
+        """Run the network on images uint8 or float32 [B, H, W, 3] in 0..255, or on the images of a training batch."""
+        images = inputs["image"] if isinstance(inputs, dict) else inputs
+        return self.network(ops.cast(images, "float32"), training=training)
+
+    def read_points(self, features: Tensor, cells: Tensor) -> PointOutputs:
+        """Run the point heads at cells int32 [B, K] (i * w + j) of features [B, h, w, F]."""
+        return self.point_heads(gather_patches(features, cells))
+
+    def compute_loss(
+        self,
+        x: GroundTruth | None = None,
+        y: Any = None,
+        y_pred: Outputs | None = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics."""
+        losses = centermask_losses(y_pred, x, partial(self.read_points, y_pred["features"]), self.config)
+        for tracker in self.loss_trackers:
+            tracker.update_state(losses[tracker.name])
+        weights = self.config.loss_weights
+        return sum(getattr(weights, name) * value for name, value in losses.items())
+
+    def detect(self, images: Tensor) -> Detections:
+        """Run the inference graph: network, decoding, point heads at the peaks, assembly at the decoded boxes."""
+        outputs = self(images, training=False)
+        return detect(outputs, partial(self.read_points, outputs["features"]), self.config.model)
+
+
+def active_losses(config: Config) -> tuple[str, ...]:
+    """Name the losses that a configuration trains with, in the order of Eq. 6."""
+    direct = ("saliency",) if config.loss_weights.saliency > 0 else ()
+    return ("heatmap", "offset", "size", "mask", *direct)
+
+
+def centermask_losses(
+    outputs: Outputs, batch: GroundTruth, read_points: ReadPoints, config: Config
+) -> dict[str, Tensor]:
+    """Encode the targets of a batch and compare the outputs with them.
+
+    Args:
+        outputs: dense outputs of the network for `batch["image"]`.
+        batch: ground truth with static shapes.
+        read_points: the point heads; called once, with the true centres.
+        config: the configuration.
+
+    Returns:
+        float32 scalars by the names of `active_losses`: not weighted, finite also without any object.
+
+    Source: Eq. 2-5 and the direct saliency supervision of Section 3.4.
+    """
+    model = config.model
+    heatmap_logits = outputs["heatmap_logits"]
+    grid_hw = (heatmap_logits.shape[1], heatmap_logits.shape[2])
+    valid = batch["valid"]
+    targets = encode_centernet(
+        batch["boxes"], batch["classes"], valid, grid_hw=grid_hw, stride=model.stride, num_classes=model.num_classes
+    )
+    num_objects = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
+    outside_crowds = 1.0 - ops.cast(_planes_to_map(batch, "ignore", model.num_classes) >= 0.5, "float32")
+    points = read_points(targets["cells"])
+    losses = {
+        "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], outside_crowds, num_objects),
+        "offset": point_l1_loss(points["offset"], targets["offset"], valid, num_objects),
+        "size": point_l1_loss(points["size"], targets["size"], valid, num_objects),
+    }
+    l, g = assemble_masks(
+        points.get("local_shape_logits"),
+        outputs.get("saliency_logits"),
+        batch["boxes"],
+        batch["classes"],
+        mask_size=model.mask_size_train,
+        stride=model.stride,
+    )
+    masks = ops.cast(batch["masks"], "float32") / 255.0
+    losses["mask"] = mask_loss(l, g, masks, valid, num_objects)
+    if config.loss_weights.saliency > 0:
+        coverage = _planes_to_map(batch, "saliency", model.num_classes)
+        losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, outside_crowds)
+    return losses
+
+
+def _planes_to_map(batch: GroundTruth, kind: str, num_classes: int) -> Tensor:
+    return class_planes_to_map(batch[f"{kind}_planes"], batch[f"{kind}_classes"], batch[f"{kind}_valid"], num_classes)
+
+
+def detect(outputs: Outputs, read_points: ReadPoints, model: ModelConfig) -> Detections:
+    """Decode dense outputs into detections of fixed size: the one path of predictor, evaluator, ceiling and exports.
+
+    Args:
+        outputs: dense outputs of a batch; `h, w` may be dynamic.
+        read_points: the point heads; called once, with the cells of the peaks.
+        model: stride, K, mask grid and factors.
+
+    Returns:
+        `Detections`, sorted by falling score.
+    """
+    decoded = decode_centernet(
+        outputs["heatmap_logits"], stride=model.stride, num_detections=model.max_detections, read_points=read_points
+    )
+    l, g = assemble_masks(
+        decoded.get("local_shape_logits"),
+        outputs.get("saliency_logits"),
+        decoded["boxes"],
+        decoded["classes"],
+        mask_size=model.mask_size_infer,
+        stride=model.stride,
+    )
+    kept = {key: decoded[key] for key in ("boxes", "scores", "classes", "valid")}
+    return {**kept, "masks": mask_probability(l, g)}

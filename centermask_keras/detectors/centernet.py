@@ -1,0 +1,100 @@
+"""CenterMask on CenterNet: a backbone with one level of stride 4, two dense heads, three point heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+from centermask_keras.backbones import BACKBONES
+from centermask_keras.config import Config
+from centermask_keras.detectors.base import CenterMask
+from centermask_keras.heads.dense import build_dense_head
+from centermask_keras.heads.points import PointHead
+from centermask_keras.structures import Tensor
+
+IMAGE_MEAN = (0.47026115, 0.44719302, 0.40789654)
+"""Mean of COCO's pixels in 0..1, RGB (CenterNet)."""
+IMAGE_STD = (0.27809835, 0.27408164, 0.28863828)
+"""Standard deviation of COCO's pixels in 0..1, RGB (CenterNet)."""
+RARE_LOGIT = -2.19
+"""Initial bias of maps that are nearly everywhere negative: a probability of 0.1 (focal loss prior)."""
+
+
+class ImageNormalization(keras.layers.Layer):
+    """Bring RGB values 0..255 [B, H, W, 3] to zero mean and unit variance, in float32 before any lower precision."""
+
+    def __init__(self, name: str = "normalization"):
+        super().__init__(name=name, dtype="float32")
+        self.scale = 1.0 / (255.0 * np.asarray(IMAGE_STD, "float32"))
+        self.shift = np.asarray(IMAGE_MEAN, "float32") / np.asarray(IMAGE_STD, "float32")
+
+    def call(self, images: Tensor) -> Tensor:
+        """Normalise images float32 [B, H, W, 3]."""
+        return images * self.scale - self.shift
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Return the shape of the input."""
+        return input_shape
+
+
+def build_centernet(config: Config) -> CenterMask:
+    """Build the detector in the configured precision, on random weights drawn from `train.seed`."""
+    keras.utils.set_random_seed(config.train.seed)
+    with _global_policy(config.model.dtype_policy):
+        network = build_network(config)
+        channels = network.output["features"].shape[-1]
+        point_heads = build_point_heads(config, channels)
+    return CenterMask(network, point_heads, config=config)
+
+
+def build_network(config: Config) -> keras.Model:
+    """Build the dense part: images float32 [B, H, W, 3] in 0..255 -> `Outputs` (no saliency in a shape-only model)."""
+    model = config.model
+    images = keras.Input((None, None, 3), name="image", dtype="float32")
+    backbone = BACKBONES[model.backbone](deformable=model.deformable)
+    features = backbone(ImageNormalization()(images))["P2"]
+    outputs = {
+        "heatmap_logits": build_dense_head(
+            features,
+            mid_channels=model.head_channels,
+            out_channels=model.num_classes,
+            bias=RARE_LOGIT,
+            name="heatmap",
+        ),
+        "features": features,
+    }
+    if model.mask_factors != "local_shape":
+        specific = model.saliency == "class_specific"
+        outputs["saliency_logits"] = build_dense_head(
+            features,
+            mid_channels=model.head_channels,
+            out_channels=model.num_classes if specific else 1,
+            bias=RARE_LOGIT if specific else 0.0,
+            name="saliency",
+        )
+    return keras.Model(images, outputs, name="network")
+
+
+def build_point_heads(config: Config, channels: int) -> keras.Model:
+    """Build what is read at centres: patches [B, K, 3, 3, channels] -> `PointOutputs` (no shape if saliency-only)."""
+    model = config.model
+    patches = keras.Input((None, 3, 3, channels), name="patches")
+    widths = {"offset": 2, "size": 2}
+    if model.mask_factors != "saliency":
+        widths["local_shape_logits"] = model.shape_size**2
+    outputs = {key: PointHead(model.head_channels, width, name=key)(patches) for key, width in widths.items()}
+    return keras.Model(patches, outputs, name="point_heads")
+
+
+@contextmanager
+def _global_policy(policy: str) -> Iterator[None]:
+    """Build layers under a dtype policy and restore the one before."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

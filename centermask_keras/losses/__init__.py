@@ -1,0 +1,1 @@
+"""Losses on logits, float32 whatever the policy, finite for images without objects."""

@@ -1,0 +1,1 @@
+"""Tensor kernels shared by several stages, in plain `keras.ops`."""

@@ -1,0 +1,1 @@
+"""Training targets: ground truth to what the losses compare with."""

@@ -1,0 +1,291 @@
+"""What happens around the training steps: watching, validating, recording, showing.
+
+Stage: training. `fit.py` puts these callbacks in this order, because each adds to the epoch's `logs` what later ones
+read: EpochFigures (learning rate, speed), Validation (`mask_ap`, ...), TensorBoardWriter, RunRecorder, TrainingDisplay.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from centermask_keras.config import Config, TrainConfig
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
+from centermask_keras.errors import CenterMaskError
+from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
+from centermask_keras.training.averaging import WeightAverage
+from centermask_keras.training.run_folder import Progress as RunProgress
+from centermask_keras.training.run_folder import RunFolder
+
+LOSSES = ("loss", "heatmap", "offset", "size", "mask", "saliency")
+EXAMPLES = 4  # validation images drawn for TensorBoard: they fill a screen
+LEFT_OUT = {  # counts of SampleCounters: what they say of an object
+    "over_max_objects": "beyond data.max_objects",
+    "collisions": "in the center cell of another one of its class",
+    "too_small": "outside of the crop or under 1 px in it",
+    "no_mask_cell": "without mask in the crop",
+}
+SHOWN_FILES = 10  # skipped files named on the console; run.json names all
+REFRESHES_PER_SECOND = 2  # the bar is drawn by a thread that competes with training for the processor
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Stop at the first step whose loss is NaN or infinite, and keep its batch.
+
+    Raises:
+        CenterMaskError: names step, epoch, each loss and the file of the batch.
+    """
+
+    def __init__(self, config: Config, annotations: Annotations, run: RunFolder, *, steps_per_epoch: int) -> None:
+        super().__init__()
+        self._config = config
+        self._annotations = annotations
+        self._run = run
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        # Keras has fetched the logs already. They are means over the epoch so far: once NaN, NaN for the rest of it.
+        if all(math.isfinite(value) for value in logs.values()):
+            return
+        step = self._epoch * self._steps_per_epoch + batch
+        saved = self._run.save_batch(rebuild_batch(self._config, self._annotations, step), step)
+        raise CenterMaskError(
+            f"step {step} (epoch {self._epoch + 1}): expected finite losses, received {_losses_text(logs)}. "
+            f"Its batch: {saved}\nPass --overwrite with a lower train.learning_rate or a smaller train.clip_norm"
+        )
+
+
+class EpochFigures(keras.callbacks.Callback):
+    """Add `learning_rate` (of the last step), `seconds` and `images_per_second` of the epoch's training to the logs."""
+
+    def __init__(
+        self, schedule: keras.optimizers.schedules.LearningRateSchedule, *, steps_per_epoch: int, batch_size: int
+    ) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._steps_per_epoch = steps_per_epoch
+        self._batch_size = batch_size
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        seconds = time.perf_counter() - self._begin
+        logs["learning_rate"] = float(self._schedule((epoch + 1) * self._steps_per_epoch - 1))
+        logs["seconds"] = seconds
+        logs["images_per_second"] = self._steps_per_epoch * self._batch_size / seconds
+
+
+class Validation(keras.callbacks.Callback):
+    """Evaluate the averaged weights every few epochs and at the last, add the figures to the logs, save the best."""
+
+    def __init__(
+        self,
+        config: Config,
+        annotations: Annotations,
+        average: WeightAverage,
+        run: RunFolder,
+        progress: RunProgress,
+        *,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._annotations = annotations
+        self._average = average
+        self._run = run
+        self._progress = progress
+        self._on_progress = on_progress
+        self.evaluation: Evaluation | None = None  # of this epoch, if it was validated
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        number = epoch + 1
+        self.evaluation = None
+        if number % self._config.train.validate_every and number != self._config.train.epochs:
+            return
+        model = self._average.current()
+        self.evaluation = evaluate_model(model, self._config, self._annotations, progress=self._on_progress)
+        logs.update(self.evaluation.figures)
+        best, mask_ap = self._progress.best_mask_ap, logs["mask_ap"]
+        if best is None or mask_ap > best:
+            self._progress.best_mask_ap, self._progress.best_epoch = mask_ap, number
+            self._run.save_weights(model)
+            self._run.update_record(best={"epoch": number, **self.evaluation.figures})
+
+
+class TensorBoardWriter(keras.callbacks.Callback):
+    """Write losses, learning rate, speed, the APs and example pictures for TensorBoard, once per epoch."""
+
+    def __init__(
+        self, run: RunFolder, validation: Validation, annotations: Annotations, *, steps_per_epoch: int
+    ) -> None:
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+        self._validation = validation
+        self._annotations = annotations
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        with self._writer.as_default(step=(epoch + 1) * self._steps_per_epoch):
+            for name, value in logs.items():
+                group = "train" if name in LOSSES else "validation" if "_a" in name else "run"
+                tf.summary.scalar(f"{group}/{name}", value)
+            if self._validation.evaluation:
+                picture = draw_examples(self._annotations, self._validation.evaluation.results, count=EXAMPLES)
+                tf.summary.image("validation/examples", picture[None])
+        self._writer.flush()
+
+
+class RunRecorder(keras.callbacks.Callback):
+    """Write a row of metrics, the record and the state to continue from, at the end of every epoch."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        progress: RunProgress,
+        variables: dict[str, list[keras.Variable]],
+        counters: SampleCounters,
+        *,
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self._run = run
+        self._progress = progress
+        self._variables = variables
+        self._counters = counters
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        progress = self._progress
+        progress.epoch = epoch + 1
+        progress.step = progress.epoch * self._steps_per_epoch
+        progress.seconds += time.perf_counter() - self._begin
+        self._run.append_metrics({"epoch": progress.epoch, "step": progress.step, **logs})
+        self._run.update_record(epochs=progress.epoch, seconds=progress.seconds, samples=self._counters.to_dict())
+        self._run.save_state(progress, self._variables)  # last: from here on the epoch counts as done
+
+
+class TrainingDisplay(keras.callbacks.Callback):
+    """Show a progress bar on a terminal, and one line per epoch everywhere. Use it as a context manager.
+
+    Args:
+        console: where to.
+        progress: of the run; says which epoch is the best.
+        counters: of the input pipeline; shown once, after the first epoch.
+        settings: epochs and batch size.
+        steps_per_epoch: batches.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        progress: RunProgress,
+        counters: SampleCounters,
+        settings: TrainConfig,
+        *,
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self._console = console
+        self._progress = progress
+        self._counters = counters
+        self._settings = settings
+        self._steps_per_epoch = steps_per_epoch
+        self._samples_told = False
+        self._first: tuple[float, int] | None = None  # time and step after the first batch, which compiles
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=REFRESHES_PER_SECOND,
+        )
+        self._task = self._bar.add_task("", figures="")
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+        self._epoch_begin = (time.perf_counter(), epoch * self._steps_per_epoch)
+        figures = "" if self._first else "first batch: compiling"
+        self._bar.reset(self._task, total=self._steps_per_epoch, description=self._title(), figures=figures)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        now, step = time.perf_counter(), self._epoch * self._steps_per_epoch + batch + 1
+        figures = _losses_text(logs, names=LOSSES[1:])
+        if self._first is None:
+            self._first = self._epoch_begin = (now, step)
+        else:
+            speed = self._settings.batch_size / _seconds_per_step(self._epoch_begin, now, step)
+            left = self._settings.epochs * self._steps_per_epoch - step
+            seconds_left = left * _seconds_per_step(self._first, now, step)  # with validations at the pace so far
+            figures += f"  {speed:.0f} img/s  eta {_clock(seconds_left)}"
+        self._bar.update(self._task, completed=batch + 1, figures=figures)
+
+    def show_validation(self, done: int, total: int) -> None:
+        """Show how many validation images are done (the `progress` of `evaluate_model`)."""
+        self._bar.update(self._task, total=total, completed=done, figures=f"validating {done}/{total}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        line = f"{self._title()}  {_losses_text(logs, names=LOSSES[1:])}  {logs['images_per_second']:.0f} img/s"
+        if "mask_ap" in logs:
+            line += f"  mask AP {logs['mask_ap']:.3f}  box AP {logs['box_ap']:.3f}"
+            line += "  best so far" if self._progress.best_epoch == epoch + 1 else ""
+        self._print(line)
+        if not self._samples_told:
+            self._samples_told = True
+            self._print(_samples_text(self._counters.to_dict()))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _title(self) -> str:
+        return f"epoch {self._epoch + 1}/{self._settings.epochs}"
+
+
+def _seconds_per_step(since: tuple[float, int], now: float, step: int) -> float:
+    return (now - since[0]) / (step - since[1])
+
+
+def _losses_text(logs: dict[str, Any], names: tuple[str, ...] = LOSSES) -> str:
+    return "  ".join(f"{name} {logs[name]:.3g}" for name in names if name in logs)
+
+
+def _samples_text(counts: dict[str, Any]) -> str:
+    """Say what the input pipeline left out, in one line, and which files in another one."""
+    reasons = [f"{counts[name]:,} {reason}" for name, reason in LEFT_OUT.items() if counts[name]]
+    text = f"first epoch: {counts['objects']:,} objects in {counts['samples']:,} images"
+    text += f"; left out: {', '.join(reasons)}" if reasons else "; none left out"
+    files = list(counts["skipped"])
+    if files:
+        more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
+        text += f"\nskipped, not readable: {', '.join(files[:SHOWN_FILES])}{more}"
+    return text
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,185 @@
+"""The custom training step: losses by name, gradients for every weight, empty batches, XLA, crowds, factors."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from centermask_keras.config import Config, load_config
+from centermask_keras.detectors import build_detector
+from centermask_keras.detectors.base import active_losses, centermask_losses
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+SMALL = ["data.input_hw=[64, 64]", "data.max_objects=6", "model.num_classes=3", "model.dtype_policy=float32"]
+
+
+def small_config(*overrides: str) -> Config:
+    return load_config(DEMO, [*SMALL, *overrides])
+
+
+def make_batch(config: Config, *, size: int = 2, objects: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draw a batch with `objects` boxes per image, soft masks and one saliency plane per class."""
+    rng = np.random.default_rng(seed)
+    n, m, c = config.data.max_objects, config.model.mask_size_train, config.model.num_classes
+    (height, width), (h, w) = config.data.input_hw, config.grid_hw
+    corners = rng.uniform(0, 40, (size, n, 2))
+    valid = np.broadcast_to(np.arange(n) < objects, (size, n))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 24, (size, n, 2))], -1) * valid[..., None]
+    return {
+        "image": rng.integers(0, 256, (size, height, width, 3), np.uint8),
+        "boxes": boxes.astype(np.float32),
+        "classes": (rng.integers(0, c, (size, n)) * valid).astype(np.int32),
+        "valid": valid.copy(),
+        "masks": rng.integers(0, 256, (size, n, m, m), np.uint8) * valid[..., None, None],
+        "saliency_planes": rng.integers(0, 256, (size, c, h, w), np.uint8),
+        "saliency_classes": np.tile(np.arange(c, dtype=np.int32), (size, 1)),
+        "saliency_valid": np.full((size, c), objects > 0),
+        "ignore_planes": np.zeros((size, 1, h, w), np.uint8),
+        "ignore_classes": np.zeros((size, 1), np.int32),
+        "ignore_valid": np.zeros((size, 1), bool),
+    }
+
+
+def compute(detector, batch, config):
+    outputs = detector(batch, training=True)
+    return centermask_losses(outputs, batch, lambda cells: detector.read_points(outputs["features"], cells), config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ([], ("heatmap", "offset", "size", "mask", "saliency")),
+        (['model.saliency="class_agnostic"', "loss_weights.saliency=0.0"], ("heatmap", "offset", "size", "mask")),
+        (['model.mask_factors="local_shape"', "loss_weights.saliency=0.0"], ("heatmap", "offset", "size", "mask")),
+        (['model.mask_factors="saliency"'], ("heatmap", "offset", "size", "mask", "saliency")),
+    ],
+    ids=["both", "agnostic", "shape only", "saliency only"],
+)
+def test_every_weight_gets_a_gradient_and_every_loss_a_name(overrides, names):
+    config = small_config(*overrides)
+    detector = build_detector(config)
+    batch = make_batch(config)
+    with tf.GradientTape() as tape:
+        losses = compute(detector, batch, config)
+        total = detector.compute_loss(x=batch, y_pred=detector(batch, training=True))
+    assert tuple(losses) == names == active_losses(config)
+    assert all(np.isfinite(float(value)) and float(value) > 0 for value in losses.values())
+    gradients = tape.gradient(total, [weight.value for weight in detector.trainable_weights])
+    idle = [w.path for w, g in zip(detector.trainable_weights, gradients, strict=True) if g is None]
+    assert not idle
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_total_is_the_weighted_sum_of_the_named_losses():
+    config = small_config("loss_weights.mask=3.0", "loss_weights.size=0.5")
+    detector = build_detector(config)
+    batch = make_batch(config)
+    outputs = detector(batch, training=False)
+    total = float(detector.compute_loss(x=batch, y_pred=outputs))
+    named = {tracker.name: float(tracker.result()) for tracker in detector.loss_trackers}
+    weights = json.loads(config.to_json())["loss_weights"]
+    assert total == pytest.approx(sum(weights[name] * value for name, value in named.items()), rel=1e-6)
+
+
+def test_without_objects_only_the_dense_maps_are_pushed_down():
+    config = small_config()
+    detector = build_detector(config)
+    batch = make_batch(config, objects=0)
+    batch["saliency_planes"][:] = 0
+    losses = {name: float(value) for name, value in compute(detector, batch, config).items()}
+    assert losses["offset"] == losses["size"] == losses["mask"] == 0
+    assert losses["heatmap"] > 0 and losses["saliency"] > 0 and np.isfinite(sum(losses.values()))
+
+
+def test_padding_rows_carry_no_loss():
+    config = small_config()
+    detector = build_detector(config)
+    batch = make_batch(config)
+    before = {name: float(value) for name, value in compute(detector, batch, config).items()}
+    padding = ~batch["valid"]
+    batch["boxes"][padding] = [3, 3, 60, 60]
+    batch["classes"][padding] = 2
+    batch["masks"][padding] = 255
+    after = {name: float(value) for name, value in compute(detector, batch, config).items()}
+    assert after == pytest.approx(before, rel=1e-6)
+
+
+def test_crowd_regions_spare_negatives_of_their_class_only():
+    config = small_config()
+    detector = build_detector(config)
+    batch = make_batch(config, objects=0)
+    batch["saliency_planes"][:] = 0
+    open_losses = compute(detector, batch, config)
+    batch["ignore_planes"][:] = 255
+    batch["ignore_classes"][:] = 1
+    batch["ignore_valid"][:] = True
+    one = compute(detector, batch, config)
+    # At the start all classes have nearly the same logits: ignoring one of three spares a third.
+    for name in ("heatmap", "saliency"):
+        assert 0.6 < float(one[name]) / float(open_losses[name]) < 0.73
+    batch = make_batch(config)
+    free = float(compute(detector, batch, config)["mask"])
+    batch["ignore_planes"][:] = 255
+    batch["ignore_valid"][:] = True
+    assert float(compute(detector, batch, config)["mask"]) == pytest.approx(free, rel=1e-6)
+
+
+def test_repeating_a_batch_leaves_the_losses_the_same():
+    """All losses are normalised by objects or by cells: none depends on the batch size."""
+    config = small_config()
+    detector = build_detector(config)
+    batch = make_batch(config)
+    double = {key: np.concatenate([value, value]) for key, value in batch.items()}
+    outputs = [detector(b, training=False) for b in (batch, double)]
+    single, twice = (
+        centermask_losses(o, b, lambda cells, o=o: detector.read_points(o["features"], cells), config)
+        for o, b in zip(outputs, (batch, double), strict=True)
+    )
+    for name in single:
+        assert float(twice[name]) == pytest.approx(float(single[name]), rel=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deformable", [False, True])
+def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
+    config = small_config('model.backbone="dla34"', f"model.deformable={json.dumps(deformable)}")
+    batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
+    totals = {}
+    for jit_compile in (False, True):
+        detector = build_detector(config)
+        detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
+        dataset = tf.data.Dataset.from_tensors(batch).repeat()
+        history = detector.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
+        totals[jit_compile] = history["loss"]
+        assert set(history) == {"loss", *active_losses(config)}
+    np.testing.assert_allclose(totals[True], totals[False], rtol=1e-3)
+
+
+def test_small_training_step_compiles_under_xla():
+    config = small_config('model.dtype_policy="mixed_bfloat16"')
+    batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
+    detector = build_detector(config)
+    detector.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    losses = detector.fit(dataset, steps_per_epoch=4, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_detections_have_fixed_size_at_any_input_size():
+    config = small_config()
+    detector = build_detector(config)
+    k, m = config.model.max_detections, config.model.mask_size_infer
+    for hw in [(64, 64), (32, 96)]:
+        detections = detector.detect(np.zeros((2, *hw, 3), np.uint8))
+        shapes = {key: tuple(value.shape) for key, value in detections.items()}
+        assert shapes == {
+            "boxes": (2, k, 4),
+            "scores": (2, k),
+            "classes": (2, k),
+            "valid": (2, k),
+            "masks": (2, k, m, m),
+        }
+        assert np.all(np.diff(np.asarray(detections["scores"]), axis=1) <= 0)

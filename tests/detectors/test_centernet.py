@@ -1,0 +1,75 @@
+"""Building detectors: every configuration, its precision, its heads, its first layer."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from centermask_keras.config import load_config
+from centermask_keras.detectors.centernet import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    ImageNormalization,
+    build_centernet,
+    build_network,
+    build_point_heads,
+)
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_builds_and_detects(path):
+    config = load_config(path)
+    detector = build_centernet(config)
+    outputs = detector(np.zeros((1, 64, 96, 3), np.uint8))
+    assert outputs["heatmap_logits"].shape == (1, 16, 24, config.model.num_classes)
+    assert outputs["saliency_logits"].shape == (1, 16, 24, config.model.num_classes)
+    points = detector.read_points(outputs["features"], np.array([[0, 5, 383]], np.int32))
+    assert {key: tuple(value.shape) for key, value in points.items()} == {
+        "offset": (1, 3, 2),
+        "size": (1, 3, 2),
+        "local_shape_logits": (1, 3, config.model.shape_size**2),
+    }
+    assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in points.values())
+
+
+def test_networks_and_heads_are_functional_models():
+    config = load_config(DEMO)
+    for model in (build_network(config), build_point_heads(config, 64)):
+        assert model.inputs and model.outputs  # a subclassed model has neither
+
+
+def test_precision_is_bfloat16_inside_and_float32_outside():
+    config = load_config(DEMO)
+    assert config.model.dtype_policy == "mixed_bfloat16"
+    before = keras.config.dtype_policy()
+    detector = build_centernet(config)
+    assert keras.config.dtype_policy() == before
+    outputs = detector(np.zeros((1, 64, 64, 3), np.uint8))
+    dtypes = {key: keras.backend.standardize_dtype(value.dtype) for key, value in outputs.items()}
+    assert dtypes == {"heatmap_logits": "float32", "saliency_logits": "float32", "features": "bfloat16"}
+    weights = [weight for weight in detector.weights if "seed" not in weight.path]
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in weights} == {"float32"}
+
+
+def test_equal_seeds_build_equal_weights():
+    first, second = (build_centernet(load_config(DEMO)) for _ in range(2))
+    other = build_centernet(load_config(DEMO, ["train.seed=2"]))
+    for a, b in zip(first.trainable_weights, second.trainable_weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, b) for a, b in zip(first.trainable_weights, other.trainable_weights, strict=True))
+
+
+def test_normalisation_gives_the_statistics_zero_mean_and_unit_variance():
+    pixels = 255 * np.array([IMAGE_MEAN, np.add(IMAGE_MEAN, IMAGE_STD)], np.float32)
+    normalised = np.asarray(ImageNormalization()(pixels[None, None]))
+    np.testing.assert_allclose(normalised[0, 0], [[0, 0, 0], [1, 1, 1]], atol=1e-5)
+
+
+def test_fresh_heatmap_says_that_objects_are_rare():
+    detector = build_centernet(load_config(DEMO))
+    logits = np.asarray(detector(np.full((1, 64, 64, 3), 128, np.uint8))["heatmap_logits"])
+    assert 0.05 < np.median(1 / (1 + np.exp(-logits))) < 0.2

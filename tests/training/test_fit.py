@@ -1,0 +1,261 @@
+"""Training as a whole, on a stand-in: continuing equals not stopping, the best is kept, faults stop it readably."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from centermask_keras.errors import CenterMaskError, ConfigError, ImageError
+from centermask_keras.training import fit
+from centermask_keras.training.run_folder import RunFolder
+
+FIGURES = {"mask_ap", "box_ap"}
+TIMES = {"seconds", "images_per_second"}
+
+
+def metrics_of(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if k not in TIMES and v} for row in csv.DictReader(file)]
+
+
+def state_of(folder):
+    with np.load(folder / "state.npz") as state:
+        return {key: state[key] for key in state.files if key != "progress"}
+
+
+def assert_same_run(one, other):
+    """Hold two run folders to the same metrics and the same state."""
+    assert len(metrics_of(one)) == len(metrics_of(other))
+    for a, b in zip(metrics_of(one), metrics_of(other), strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
+    before, now = state_of(one), state_of(other)
+    assert before.keys() == now.keys()
+    for key in before:
+        np.testing.assert_allclose(now[key], before[key], rtol=1e-6, atol=1e-7, err_msg=key)
+
+
+def distance(one, other):
+    return float(sum(np.abs(a - b).sum() for a, b in zip(one, other, strict=True)))
+
+
+OPTIONS = {
+    "plain": ["train.ema_decay=null", "train.clip_norm=null"],
+    "average and clipping": ["train.ema_decay=0.9", "train.clip_norm=0.5"],
+    "accumulation": ["train.ema_decay=0.9", "train.accumulation_steps=2"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_killed_and_continued_equals_uninterrupted(tiny, options):
+    config = tiny.config(*options)
+    whole = tiny.train(config, run="whole")
+    for step in (1, 7):  # in the first epoch, and in the third
+        tiny.events = {step: "kill"}
+        with pytest.raises(tf.errors.OpError, match="killed"):
+            tiny.train(config, run="parts")
+    tiny.events = {}
+    parts = tiny.train(config, run="parts")
+    assert "continues after epoch 2" in tiny.output
+    assert (parts.best_mask_ap, parts.best_epoch, parts.epochs) == pytest.approx(
+        (whole.best_mask_ap, whole.best_epoch, whole.epochs)
+    )
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("moment", "victim"),
+    [
+        pytest.param("before", "save_weights", marks=pytest.mark.slow),
+        pytest.param("before", "update_record", marks=pytest.mark.slow),
+        ("before", "append_metrics"),
+        ("before", "save_state"),
+        ("after", "save_state"),
+    ],
+)
+def test_killed_between_two_files_equals_uninterrupted(tiny, monkeypatch, victim, moment):
+    config = tiny.config("train.epochs=2")
+    start = tiny.initial_weights()
+    tiny.mask_ap = lambda model: distance(model.get_weights(), start)  # rises: weights are written in every epoch
+    assert tiny.train(config, run="whole").best_epoch == 2
+    with monkeypatch.context() as patch:
+        write, calls = getattr(RunFolder, victim), []
+
+        def die(self, *args, **kwargs):
+            calls.append(1)
+            second = len(calls) == 2  # of the second epoch, or the record of the best in the first one
+            if moment == "after" or not second:
+                write(self, *args, **kwargs)
+            if second:
+                raise KeyboardInterrupt
+
+        patch.setattr(RunFolder, victim, die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(config, run="parts")
+    tiny.train(config, run="parts")
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert distance(tiny.saved_weights("whole"), tiny.saved_weights("parts")) < 1e-5
+
+
+def test_a_run_writes_its_files(tiny):
+    result = tiny.train(tiny.config())
+    folder = result.run_dir
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.weights.h5", "state.npz", "metrics.csv", "run.json", "tensorboard"}
+    rows = metrics_of(folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows] == [3, 6, 9, 12]
+    np.testing.assert_allclose([row["learning_rate"] for row in rows], [0.05, 0.05, 0.05, 0.005], rtol=1e-6)
+    assert {"loss", "heatmap", "offset", "mask_ap", "box_ap"} <= rows[0].keys()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["finished"] is True and record["seed"] == 1 and record["backend"] == "tensorflow"
+    assert record["categories"][:2] == [{"id": 10, "name": "a"}, {"id": 11, "name": "b"}]
+    assert record["dataset"]["train"]["images"] == 12 and record["dataset"]["val"]["objects"] == 30
+    assert record["samples"]["collisions"] >= 12 and record["samples"]["skipped"] == {}
+    assert record["best"]["mask_ap"] == result.best_mask_ap and record["best"]["epoch"] == result.best_epoch
+    assert {"keras", "tensorflow", "numpy", "python", "centermask_keras"} == record["versions"].keys()
+
+
+def test_an_epoch_that_is_not_better_keeps_the_best(tiny):
+    scripted = iter([0.2, 0.5, 0.3, 0.5])
+    tiny.mask_ap = lambda model: next(scripted)
+    result = tiny.train(tiny.config())
+    assert (result.best_mask_ap, result.best_epoch) == (0.5, 2)
+    for saved, evaluated in zip(tiny.saved_weights(), tiny.evaluated[1], strict=True):
+        np.testing.assert_array_equal(saved, evaluated)
+    assert json.loads((result.run_dir / "run.json").read_text())["best"]["epoch"] == 2
+
+
+def test_the_averaged_weights_are_evaluated_and_saved_and_training_goes_on_from_the_raw_ones(tiny):
+    tiny.mask_ap = lambda model: 0.1 * len(tiny.evaluated)
+    averaged = tiny.train(tiny.config("train.ema_decay=0.9"), run="averaged")
+    state = state_of(averaged.run_dir)
+    saved = tiny.saved_weights("averaged")
+    for index, weights in enumerate(saved):
+        np.testing.assert_array_equal(weights, state[f"average/{index}"])
+    assert max(np.abs(weights - state[f"model/{index}"]).max() for index, weights in enumerate(saved)) > 1e-3
+    raw = state_of(tiny.train(tiny.config("train.ema_decay=null"), run="raw").run_dir)
+    for key in (key for key in raw if key.startswith("model/")):
+        np.testing.assert_allclose(state[key], raw[key], rtol=1e-5, atol=1e-6)
+
+
+def test_validation_every_few_epochs_and_at_the_last(tiny):
+    rows = metrics_of(tiny.train(tiny.config("train.validate_every=3")).run_dir)
+    assert [row["epoch"] for row in rows if row.keys() >= FIGURES] == [3, 4]
+    assert len(tiny.evaluated) == 2
+
+
+def test_another_configuration_is_refused_by_name(tiny):
+    tiny.events = {7: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config())
+    before = metrics_of(tiny.tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"run/config\.json: train\.learning_rate: expected 0\.05, received 0\.1\n"):
+        tiny.train(tiny.config("train.learning_rate=0.1"))
+    assert metrics_of(tiny.tmp_path / "run") == before
+
+
+def test_changed_data_are_refused_by_name(tiny):
+    tiny.events = {7: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config())
+    tiny.train_set.boxes = np.zeros((31, 4))
+    with pytest.raises(ConfigError, match=r"run\.json: dataset\.train\.objects: expected 30, received 31\n"):
+        tiny.train(tiny.config())
+
+
+def test_a_finished_run_is_left_alone_and_overwrite_starts_anew(tiny):
+    first = tiny.train(tiny.config())
+    before = state_of(first.run_dir)
+    with pytest.raises(ConfigError, match="received a finished one"):
+        tiny.train(tiny.config())
+    (first.run_dir / "notes.txt").write_text("mine")
+    again = tiny.train(tiny.config("train.epochs=2"), overwrite=True)
+    assert again.epochs == 2 and len(metrics_of(again.run_dir)) == 2
+    assert (first.run_dir / "notes.txt").read_text() == "mine"
+    assert state_of(again.run_dir)["optimizer/0"] == 6 and before["optimizer/0"] == 12
+
+
+def test_wrong_number_of_classes_is_told_before_anything_is_written(tiny):
+    with pytest.raises(ConfigError) as caught:
+        tiny.train(tiny.config("model.num_classes=80"))
+    assert str(caught.value) == (
+        "configs/my.json: model.num_classes: expected 5 (classes in my.json), received 80. "
+        "Pass --set model.num_classes=5"
+    )
+    assert not (tiny.tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "difference"),
+    [("abced", "category 4: expected 'd', received 'e'"), ("abcd", "category 5: expected 'e', received none")],
+)
+def test_validation_categories_must_be_those_of_training(tiny, names, difference):
+    tiny.val_set.class_names = list(names)
+    with pytest.raises(ConfigError, match=f"data/val.json: categories: expected the 5 of data/my.json.*{difference}"):
+        tiny.train(tiny.config())
+
+
+def test_nan_stops_at_its_step_and_keeps_the_batch(tiny):
+    tiny.events = {7: "nan"}
+    with pytest.raises(CenterMaskError) as caught:
+        tiny.train(tiny.config())
+    saved = tiny.tmp_path / "run" / "nan_batch_step_7.npz"
+    text = str(caught.value)
+    assert text.startswith("step 7 (epoch 3): expected finite losses, received loss nan  heatmap nan  offset nan")
+    assert str(saved) in text and "train.learning_rate" in text
+    with np.load(saved) as batch:
+        np.testing.assert_array_equal(batch["image"], tiny.batch(7)["image"])
+    state = state_of(tiny.tmp_path / "run")
+    assert state["optimizer/0"] == 6 and all(np.isfinite(array).all() for array in state.values())
+
+
+def test_an_unreadable_image_is_raised_as_it_is(tiny):
+    error = ImageError("photos/b.jpg", "premature end of JPEG")
+    tiny.events = {4: error}
+    with pytest.raises(ImageError, match="photos/b.jpg") as caught:
+        tiny.train(tiny.config())
+    assert caught.value is error and error.__suppress_context__
+
+
+def test_out_of_memory_is_told_with_its_cure(tiny, monkeypatch):
+    def run_out(self, *args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("keras.Model.fit", run_out)
+    with pytest.raises(CenterMaskError, match=r"out of memory: .*train\.batch_size 16"):
+        tiny.train(tiny.config())
+
+
+@pytest.mark.parametrize("gpus", [[], ["one"]])
+def test_xla_compiles_the_step_on_a_gpu_only(tiny, monkeypatch, gpus):
+    compiled = []
+    build = fit._compiled_model
+    monkeypatch.setattr(fit.tf.config, "list_physical_devices", lambda kind=None: gpus)
+    monkeypatch.setattr(
+        fit, "_compiled_model", lambda *args, **kwargs: compiled.append(build(*args, **kwargs)) or compiled[0]
+    )
+    tiny.train(tiny.config("train.epochs=1"))
+    assert compiled[0].jit_compile is bool(gpus)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_every_epoch_has_a_line(tiny, terminal):
+    tiny.mask_ap = lambda model: 0.5
+    tiny.train(tiny.config("train.epochs=2"), terminal=terminal)
+    line = r"epoch (\d)/2  heatmap [\d.]+  offset [\d.]+  \d+ img/s  mask AP 0\.500  box AP 0\.500(  best so far)?"
+    assert re.findall(line, tiny.output) == [("1", "  best so far"), ("2", "")]
+    assert tiny.output.count("in the center cell of another one of its class") == 1
+    screen = (tiny.tmp_path / "console").read_text()
+    assert ("━━" in screen) == terminal
+
+
+def test_tensorboard_gets_losses_rate_figures_and_pictures(tiny):
+    folder = tiny.train(tiny.config("train.validate_every=2")).run_dir / "tensorboard"
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+    steps = {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    assert steps["train/heatmap"] == steps["run/learning_rate"] == [3, 6, 9, 12]
+    assert steps["validation/mask_ap"] == steps["validation/box_ap"] == steps["validation/examples"] == [6, 12]

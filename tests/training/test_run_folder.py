@@ -1,0 +1,173 @@
+"""Run folders: what is written comes back, a kill at any moment leaves whole files, other runs are not touched."""
+
+import json
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from centermask_keras.config import load_config
+from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.training import run_folder
+from centermask_keras.training.run_folder import Progress, RunFolder, check_same, open_run
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+
+
+def build_model() -> keras.Model:
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.BatchNormalization()(keras.layers.Dense(3)(inputs)))
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_state_comes_back_exactly(tmp_path):
+    run = RunFolder(tmp_path)
+    written = [keras.Variable(np.random.rand(2, 3).astype("float32")), keras.Variable(7, dtype="int64")]
+    progress = Progress(epoch=3, step=12, best_mask_ap=0.1 + 0.2, best_epoch=2, seconds=1 / 3)
+    run.save_state(progress, {"model": written, "optimizer": [keras.Variable(2**40, dtype="int64")]})
+    read = [keras.Variable(np.zeros((2, 3), "float32")), keras.Variable(0, dtype="int64")]
+    counter = keras.Variable(0, dtype="int64")
+    assert run.load_state({"model": read, "optimizer": [counter]}) == progress
+    np.testing.assert_array_equal(read[0], written[0])
+    assert int(read[1]) == 7 and int(counter) == 2**40
+
+
+def test_no_state_is_a_fresh_start(tmp_path):
+    assert RunFolder(tmp_path).load_state({"model": []}) == Progress()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no zip at all"])
+def test_damaged_state_is_named(tmp_path, content):
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(CenterMaskError, match=r"state\.npz: expected the state of a run, received.*--overwrite"):
+        RunFolder(tmp_path).load_state({"model": []})
+
+
+def test_state_of_another_model_is_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    run.save_state(Progress(), {"model": [keras.Variable(np.zeros(3, "float32"))]})
+    with pytest.raises(CenterMaskError, match="expected the 1 variables of this configuration's model"):
+        run.load_state({"model": [keras.Variable(np.zeros(4, "float32"))]})
+
+
+def test_a_write_that_dies_halfway_leaves_the_old_file(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    variable = keras.Variable(np.ones(3, "float32"))
+    run.save_state(Progress(epoch=1), {"model": [variable]})
+
+    def die(file, **arrays):
+        file.write(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.np, "savez", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.save_state(Progress(epoch=2), {"model": [variable]})
+    assert run.load_state({"model": [variable]}).epoch == 1
+
+
+def test_weights_are_written_without_optimizer_and_load(tmp_path):
+    model, again = build_model(), build_model()
+    RunFolder(tmp_path).save_weights(model)
+    assert files_of(tmp_path) == {"model.weights.h5"}
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        assert "optimizer" not in file
+    again.load_weights(tmp_path / "model.weights.h5")
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_metrics_take_new_columns_and_replace_repeated_epochs(tmp_path):
+    run = RunFolder(tmp_path)
+    run.append_metrics({"epoch": 1, "loss": 0.1 + 0.2})
+    run.append_metrics({"epoch": 2, "loss": 2.0, "mask_ap": 0.5})
+    run.append_metrics({"epoch": 3, "loss": 3.0})
+    run.append_metrics({"epoch": 2, "loss": 2.5, "mask_ap": 0.6})  # epoch 2 again, after a kill
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss,mask_ap\n1,0.30000000000000004,\n2,2.5,0.6\n"
+
+
+def test_record_keeps_other_entries(tmp_path):
+    run = RunFolder(tmp_path)
+    run.update_record(finished=False, best=None)
+    run.update_record(best={"mask_ap": 0.5, "name": "größer"})
+    assert run.read_record() == {"finished": False, "best": {"mask_ap": 0.5, "name": "größer"}}
+
+
+def test_a_new_folder_gets_the_configuration(tmp_path):
+    config = load_config(DEMO)
+    run = open_run(tmp_path / "runs" / "new", config, overwrite=False)
+    assert load_config(run.path / "config.json") == config
+
+
+def test_the_same_configuration_opens_an_unfinished_run(tmp_path):
+    config = load_config(DEMO)
+    run = open_run(tmp_path, config, overwrite=False)
+    run.update_record(finished=False)
+    run.save_weights(build_model())
+    open_run(tmp_path, config, overwrite=False)
+    assert files_of(tmp_path) == {"config.json", "run.json", "model.weights.h5"}
+
+
+def test_every_difference_of_configuration_is_named(tmp_path):
+    open_run(tmp_path, load_config(DEMO), overwrite=False)
+    before = (tmp_path / "config.json").read_bytes()
+    other = load_config(DEMO, ["train.batch_size=8", "data.input_hw=[64, 128]"])
+    with pytest.raises(ConfigError) as caught:
+        open_run(tmp_path, other, overwrite=False)
+    path = tmp_path / "config.json"
+    assert str(caught.value).splitlines() == [
+        f"{path}: data.input_hw: expected [128, 128], received [64, 128]",
+        f"{path}: train.batch_size: expected 16, received 8",
+        "Pass another --run, or --overwrite to start anew",
+    ]
+    assert path.read_bytes() == before
+
+
+def test_missing_and_additional_keys_are_differences():
+    with pytest.raises(ConfigError) as caught:
+        check_same(Path("run.json"), {"a": {"b": 1}}, {"a": {"c": None}})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "run.json: a.b: expected 1, received nothing"
+    assert lines[1] == "run.json: a.c: expected nothing, received null"
+
+
+@pytest.mark.parametrize("record", [{"finished": True}, {"categories": []}], ids=["finished", "shipped or imported"])
+def test_finished_runs_and_shipped_models_are_left_alone(tmp_path, record):
+    config = load_config(DEMO)
+    run = RunFolder(tmp_path)
+    run.write_config(config)
+    run.save_weights(build_model())
+    run.update_record(**record)
+    before = {name: (tmp_path / name).read_bytes() for name in files_of(tmp_path)}
+    with pytest.raises(ConfigError, match=r"received a finished one.*--overwrite"):
+        open_run(tmp_path, config, overwrite=False)
+    assert {name: (tmp_path / name).read_bytes() for name in files_of(tmp_path)} == before
+
+
+def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
+    run = RunFolder(tmp_path)
+    run.write_config(load_config(DEMO))
+    run.save_weights(build_model())
+    run.save_state(Progress(epoch=1), {})
+    run.append_metrics({"epoch": 1})
+    run.update_record(finished=True)
+    run.save_batch({"image": np.zeros(1)}, 12)
+    run.tensorboard.mkdir()
+    made = [run.tensorboard / "events.out.tfevents.1.host", tmp_path / "partial.state.npz"]
+    kept = [
+        tmp_path / "notes.txt",
+        tmp_path / "data" / "train.json",
+        run.tensorboard / "mine.txt",
+        tmp_path / "batch.npz",
+    ]
+    for path in made + kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    config = load_config(DEMO, ["train.epochs=3"])
+    open_run(tmp_path, config, overwrite=True)
+    assert files_of(tmp_path) == {str(path.relative_to(tmp_path)) for path in kept} | {"config.json"}
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 3
