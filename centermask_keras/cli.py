@@ -277,7 +277,8 @@ def _load_dataset(config: Config, annotations: Path | None, images: Path | None)
     dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
     if dataset.num_classes != config.model.num_classes:
         raise CenterMaskError(
-            f"{path}: expected {config.model.num_classes} categories (model.num_classes), received {dataset.num_classes}"
+            f"{path}: expected {config.model.num_classes} categories (model.num_classes), "
+            f"received {dataset.num_classes}"
         )
     return dataset
 

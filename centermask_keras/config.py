@@ -41,7 +41,7 @@ class ModelConfig(_Section):
     stride: Literal[4] = Field(description="Input pixels per feature map cell")
     shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
     saliency: Literal["class_specific", "class_agnostic"] = Field(
-        description="One saliency map per class, supervised directly as well; or one for all, supervised through the mask"
+        description="One map per class, supervised directly as well; or one for all, supervised through the mask"
     )
     mask_factors: Literal["both", "local_shape", "saliency"] = Field(
         description="The factors of Eq. 1: both (the method), or one alone (the paper's Table 1d)"

@@ -7,7 +7,10 @@ started at step s gives what an uninterrupted one gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import threading
+import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +24,42 @@ from centermask_keras.data.transform import make_keep, make_letterbox, make_rand
 from centermask_keras.errors import ImageError
 
 ORDER_STREAM, SAMPLE_STREAM = 0, 1  # keep the random numbers of epochs and of samples apart
+
+
+class _Calls:
+    """The calls of TensorFlow's threads into Python: none may be under way when the interpreter shuts down.
+
+    One that is would wait for the interpreter forever, and the interpreter for it, where a dataset is still alive: the
+    program would hang at its end, or after Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._lock = threading.Lock()
+        self._begun = self._active = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._begun += 1
+            self._active += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._active -= 1
+
+    def close(self) -> None:
+        """Let calls return at once, and wait until the buffers of the datasets are full of that and no more come."""
+        self.closed = True
+        begun, quiet = 0, 0
+        while quiet < 5:
+            quiet = quiet + 1 if begun == self._begun and not self._active else 0
+            begun = self._begun
+            if begun:
+                time.sleep(0.02)
+
+
+_calls = _Calls()
+atexit.register(_calls.close)
 
 
 def steps_per_epoch(config: Config, annotations: Annotations) -> int:
@@ -67,19 +106,29 @@ def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
+def iterate_eval_batches(config: Config, annotations: Annotations) -> Iterator[Row]:
+    """Give the batches of `make_eval_dataset` as arrays.
+
+    Raises:
+        ImageError: a file that does not decode.
+    """
+    counters = SampleCounters()
+    try:
+        yield from make_eval_dataset(config, annotations, counters=counters).as_numpy_iterator()
+    except tf.errors.OpError:
+        if counters.error is None:
+            raise
+        raise counters.error from None  # without TensorFlow's account of it
+
+
 def make_eval_dataset(
-    config: Config,
-    annotations: Annotations,
-    *,
-    limit: int | None = None,
-    counters: SampleCounters | None = None,
+    config: Config, annotations: Annotations, *, counters: SampleCounters | None = None
 ) -> tf.data.Dataset:
     """Make the dataset of images to evaluate, in the order of the annotation file.
 
     Args:
         config: `eval.resize` says where an image lands on the input.
         annotations: the dataset.
-        limit: the first so many images only.
         counters: `error` receives the `ImageError` that ended the dataset.
 
     Returns:
@@ -97,12 +146,11 @@ def make_eval_dataset(
         "image_id": tf.TensorSpec([], tf.int64),
         "index": tf.TensorSpec([], tf.int64),
     }
-    count = len(annotations) if limit is None else min(limit, len(annotations))
 
     def make_row(index: int) -> Row:
         return _make_eval_row(config, annotations, index)
 
-    rows = _map(tf.data.Dataset.range(count), make_row, signature, counters)
+    rows = _map(tf.data.Dataset.range(len(annotations)), make_row, signature, counters)
     return rows.batch(1 if keep else config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -185,14 +233,17 @@ def _map(
     counters: SampleCounters,
 ) -> tf.data.Dataset:
     """Make a row of every number, in parallel and in order."""
+    empty = {name: np.zeros([side or 1 for side in spec.shape], spec.dtype.name) for name, spec in signature.items()}
 
     def make_values(number: np.int64) -> list[np.ndarray | bytes]:
-        try:
-            row, message = make_row(int(number)), ""
-        except ImageError as error:
-            counters.error = counters.error or error
-            row = {name: np.zeros([n or 1 for n in spec.shape], spec.dtype.name) for name, spec in signature.items()}
-            message = str(error)
+        row, message = empty, "the program ends"
+        with _calls:
+            if not _calls.closed:
+                try:
+                    row, message = make_row(int(number)), ""
+                except ImageError as error:
+                    counters.error = counters.error or error
+                    message = str(error)
         return [message.encode(), *(row[name] for name in signature)]
 
     def make_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:

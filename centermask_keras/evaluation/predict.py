@@ -12,7 +12,7 @@ import numpy as np
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.images import read_image
-from centermask_keras.data.pipeline import make_eval_dataset
+from centermask_keras.data.pipeline import iterate_eval_batches
 from centermask_keras.detectors import CenterMask
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.inference import Category, Predictor
@@ -69,12 +69,15 @@ def predict_dataset(
 
     Returns:
         COCO results with the dataset's image and category ids, and the seconds spent in `network` and `masks`.
+
+    Raises:
+        ImageError: a file that does not decode.
     """
     predictor = Predictor(detector, config, categories_of(annotations))
     seconds = {"network": 0.0, "masks": 0.0}
     results: list[dict[str, Any]] = []
     done = 0
-    for batch in make_eval_dataset(config, annotations).as_numpy_iterator():
+    for batch in iterate_eval_batches(config, annotations):
         begin = time.perf_counter()
         detections = predictor.detect(batch["image"])
         between = time.perf_counter()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -15,7 +17,7 @@ from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
-    make_eval_dataset,
+    iterate_eval_batches,
     make_train_dataset,
     make_train_transform,
     rebuild_batch,
@@ -197,10 +199,9 @@ def test_only_corrupt_files_are_an_error_even_if_skipped(tmp_path):
 
 def test_a_corrupt_file_stops_the_evaluation_and_is_named(spoiled):
     annotations, path = spoiled
-    counters = SampleCounters()
-    with pytest.raises(tf.errors.OpError):
-        batches(make_eval_dataset(configure(), annotations, counters=counters), 16)
-    assert counters.error.path == str(path)
+    with pytest.raises(ImageError) as error:
+        list(iterate_eval_batches(configure(), annotations))
+    assert error.value.path == str(path)
 
 
 def test_an_image_of_another_size_than_annotated_is_an_error(tmp_path):
@@ -372,8 +373,8 @@ def test_without_random_source_colours_stay(coco_tiny):
 
 def test_evaluation_keeps_sizes_one_by_one_and_in_order(coco_tiny):
     annotations = load(coco_tiny)
-    found = batches(make_eval_dataset(configure(), annotations, limit=5), 99)
-    assert [int(batch["index"][0]) for batch in found] == [0, 1, 2, 3, 4]
+    found = list(iterate_eval_batches(configure(), annotations))
+    assert [int(batch["index"][0]) for batch in found] == list(range(16))
     for i, batch in enumerate(found):
         height, width = annotations.image_hw[i]
         assert batch["image"].shape == (1, -(-height // 32) * 32, -(-width // 32) * 32, 3)
@@ -386,10 +387,26 @@ def test_evaluation_keeps_sizes_one_by_one_and_in_order(coco_tiny):
 
 def test_letterbox_evaluation_ends_with_a_short_batch(coco_tiny):
     config = configure("eval.resize=letterbox", "eval.batch_size=5")
-    found = batches(make_eval_dataset(config, load(coco_tiny)), 99)
+    found = list(iterate_eval_batches(config, load(coco_tiny)))
     assert [len(batch["image"]) for batch in found] == [5, 5, 5, 1]
     assert all(batch["image"].shape[1:] == (128, 128, 3) for batch in found)
     np.testing.assert_array_equal(np.concatenate([batch["index"] for batch in found]), np.arange(16))
+
+
+@pytest.mark.slow
+def test_a_program_that_leaves_an_endless_dataset_open_ends(coco_tiny):
+    program = f"""
+from centermask_keras.config import load_config
+from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.pipeline import make_train_dataset
+annotations = load_annotations({str(coco_tiny / "annotations" / "instances.json")!r}, {str(coco_tiny / "images")!r})
+batches = iter(make_train_dataset(load_config({str(CONFIG)!r}, ["train.batch_size=8"]), annotations))
+next(batches)
+print("done")
+"""
+    for _ in range(3):
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0 and ended.stdout == "done\n", ended.stderr[-2000:]
 
 
 def test_counters_count_right_from_many_threads():

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.transform import make_random_affine
+from centermask_keras.data.transform import make_letterbox, make_random_affine
 from centermask_keras.evaluation.ceiling import (
     detect_encoded,
     encode_image,
@@ -68,7 +68,7 @@ def test_ceiling_of_16_photos_is_high_and_needs_the_saliency(coco_tiny, config):
     annotations = load_folder(coco_tiny, config)
     whole = mask_ap(config, annotations)
     assert whole >= 0.92
-    assert mask_ap(config, annotations, change=flatten_saliency) < whole - 0.05
+    assert mask_ap(config, annotations, change=flatten_saliency) < whole - 0.01
 
 
 @pytest.mark.slow
@@ -121,28 +121,38 @@ def warp_full_size(annotations, index: int, transform: np.ndarray, hw: tuple[int
     return rows
 
 
-@pytest.mark.slow
-def test_random_affine_and_flip_cost_little(coco_train, config, tmp_path):
-    """Encode augmented samples and score them against masks that were warped at full size by OpenCV."""
-    annotations = load_folder(coco_train, config)
-    hw = config.data.input_hw
-    rng = np.random.default_rng(7)
+def ceiling_on_canvas(config, annotations, folder: Path, make_transform, passes: int) -> float:
+    """Encode transformed samples and score them, on the input canvas, against masks warped at full size by OpenCV."""
+    hw, categories = config.data.input_hw, categories_of(annotations)
     truth = json.loads(Path(annotations.path).read_text()) | {"images": [], "annotations": []}
     results = []
-    for index in range(len(annotations)):
-        image_hw = tuple(int(side) for side in annotations.image_hw[index])
-        transform = make_random_affine(image_hw, hw, scale=config.data.augmentation.scale, flip=0.5, rng=rng)
+    for index in [*range(len(annotations))] * passes:
+        image_id = len(truth["images"]) + 1
+        transform = make_transform(tuple(int(side) for side in annotations.image_hw[index]))
         sample = make_ceiling_sample(annotations, index, config=config, transform=transform, input_hw=hw)
         detections = detect_encoded(encode_image(sample, config, "both"), config)
-        categories = categories_of(annotations)
-        results += to_objects(detections, 0, IDENTITY, hw, categories, config.eval.mask_threshold).to_coco(index + 1)
-        truth["images"].append({"id": index + 1, "height": hw[0], "width": hw[1], "file_name": f"{index}.png"})
+        results += to_objects(detections, 0, IDENTITY, hw, categories, config.eval.mask_threshold).to_coco(image_id)
+        truth["images"].append({"id": image_id, "height": hw[0], "width": hw[1], "file_name": f"{image_id}.png"})
         for row in warp_full_size(annotations, index, transform, hw):
-            truth["annotations"].append({**row, "image_id": index + 1, "id": len(truth["annotations"]) + 1})
-    path = tmp_path / "warped.json"
+            truth["annotations"].append({**row, "image_id": image_id, "id": len(truth["annotations"]) + 1})
+    path = folder / "warped.json"
     path.write_text(json.dumps(truth))
-    augmented = evaluate_coco(path, results, iou_type="segm")["mask_ap"]
-    letterbox = config.model_copy(update={"eval": config.eval.model_copy(update={"resize": "letterbox"})})
-    plain = mask_ap(letterbox, annotations)
+    return evaluate_coco(path, results, iou_type="segm")["mask_ap"]
+
+
+@pytest.mark.slow
+def test_random_affine_and_flip_cost_little(coco_train, config, tmp_path):
+    """Three random views of every photo against the plain letterbox, by the same measure at the same resolution."""
+    annotations = load_folder(coco_train, config)
+    hw, scale = config.data.input_hw, config.data.augmentation.scale
+    rng = np.random.default_rng(7)
+    plain = ceiling_on_canvas(config, annotations, tmp_path, lambda image_hw: make_letterbox(image_hw, hw), passes=1)
+    augmented = ceiling_on_canvas(
+        config,
+        annotations,
+        tmp_path,
+        lambda image_hw: make_random_affine(image_hw, hw, scale=scale, flip=0.5, rng=rng),
+        passes=3,
+    )
     print("augmented", augmented, "plain", plain)
     assert augmented >= plain - 0.015
