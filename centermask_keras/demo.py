@@ -20,7 +20,7 @@ from centermask_keras.training.fit import train
 
 CONFIG = Path("configs/demo.json")
 """Relative to the working directory: the demo runs from a checkout."""
-TRAIN_IMAGES = 600
+TRAIN_IMAGES = 2000
 VAL_IMAGES = 100
 PICTURES = 4
 

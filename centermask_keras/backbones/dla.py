@@ -31,7 +31,7 @@ class DlaStructure:
 
 
 DLA34 = DlaStructure(stem=((7, 16, 1), (3, 16, 1), (3, 32, 2)), channels=(64, 128, 256, 512), depths=(1, 2, 2, 1))
-DLA_SMALL = DlaStructure(stem=((7, 16, 2), (3, 16, 1)), channels=(48, 64, 96), depths=(1, 1, 1))
+DLA_SMALL = DlaStructure(stem=((7, 16, 2), (3, 16, 1)), channels=(32, 64, 128), depths=(1, 1, 1))
 STEM_NAMES = ("base_base_layer", "base_level0", "base_level1")
 
 
@@ -57,7 +57,7 @@ def build_dla_small(*, deformable: bool, name: str = "dla_small") -> keras.Model
         name: name of the model.
 
     Returns:
-        Model from normalised images float [B, H, W, 3], H and W multiples of 16, to {"P2": [B, H/4, W/4, 48]} in the
+        Model from normalised images float [B, H, W, 3], H and W multiples of 16, to {"P2": [B, H/4, W/4, 32]} in the
         compute dtype.
     """
     return _build_dla(DLA_SMALL, deformable, name)

@@ -23,11 +23,11 @@ OBJECTS_PER_IMAGE = (3, 8)
 OCCLUDED = 0.2  # an object counts as occluded if other objects hide this share of it
 
 _CORNERS = {"circle": 48, "square": 4, "triangle": 3, "star": 10, "ring": 48}
-_OCCLUDED_OBJECTS = 0.37  # share of the objects to be occluded; one placement may hide two, which makes it about 0.4
+_OCCLUDED_OBJECTS = 0.33  # share of the objects to be occluded; one placement may hide two, which makes it about 0.36
 _MIN_VISIBLE = 0.35  # of the object; what shows less can hardly be told apart
 _MIN_RIM = 0.3  # of the edge of a ring's hole; without it a ring cannot be told from a circle
 _MIN_AREA = 0.005  # of the image: 82 pixels at 128 x 128
-_RADIUS = (0.12, 0.24)  # of the image's short side: 15 to 31 pixels at 128 x 128
+_RADIUS = (0.14, 0.27)  # of the image's short side: 18 to 35 pixels at 128 x 128
 _MIN_SIDE = 64  # pixels; below, rings lose their hole
 _PLACEMENTS = 60  # positions tried for one object
 
