@@ -8,17 +8,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from centermask_keras.config import Config, load_config
+from centermask_keras.config import Config, check_files, load_config
 from centermask_keras.errors import CenterMaskError, ImageError
 
 if TYPE_CHECKING:
     from centermask_keras.data.annotations import Annotations
+    from centermask_keras.inference import Predictor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="Look at datasets: check, ceiling, make-shapes.")
@@ -27,8 +28,11 @@ console = Console()
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
+IouType = Literal["segm", "bbox"]
+Backend = Literal["faster", "pycocotools"]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
+INTERRUPTED = 130
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -39,9 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
     except CenterMaskError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues a training", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what the command line library makes of Ctrl-C
+            print("interrupted; the same command continues a training", file=sys.stderr)
+        raise
 
 
 @app.command("train")
@@ -74,25 +79,33 @@ def evaluate_command(
     results: Annotated[Path | None, typer.Option(help="COCO results to score instead of a model.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Annotations; default: validation set of the run.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
-    iou_type: Annotated[str, typer.Option("--iou-type", help="segm or bbox, for --results.")] = "segm",
+    iou_type: Annotated[IouType, typer.Option("--iou-type", help="What --results are scored by.")] = "segm",
+    backend: Annotated[Backend, typer.Option(help="The scorer; both give the same figures.")] = "faster",
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default RUN/eval.")] = None,
     set_: Overrides = [],  # noqa: B006
     json_: JsonOption = None,
 ) -> None:
     """Score a model, or a file of results, by the COCO measure."""
     if results is not None:
-        _score_results(results, annotations, iou_type, json_)
+        _score_results(results, annotations, iou_type, backend, out, json_)
         return
     _start_backend()
     from centermask_keras.evaluation.coco import write_results
     from centermask_keras.evaluation.predict import evaluate_model
     from centermask_keras.evaluation.report import figure_table, write_report
+    from centermask_keras.inference import check_run_folder
 
-    detector, loaded, folder = _load_detector(run, config, weights, set_)
-    dataset = _load_dataset(loaded, annotations, images)
+    if (run is None) == (config is None and weights is None) or (config is None) != (weights is None):
+        raise CenterMaskError("expected --run DIR, or --config FILE with --weights FILE, or --results FILE")
+    if run is not None:
+        check_run_folder(run)
+    source = config or run / "config.json"
+    loaded = load_config(source, set_)
+    dataset = _load_dataset(loaded, str(source), annotations, images)
+    predictor = _load_predictor(run, loaded, weights, set_, dataset)
     with _progress("evaluate") as advance:
-        evaluation = evaluate_model(detector, loaded, dataset, progress=advance)
-    out = out or folder / "eval"
+        evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
+    out = out or (run or weights.parent) / "eval"
     out.mkdir(parents=True, exist_ok=True)
     write_results(out / "detections.json", evaluation.results)
     if dataset.has_annotations:
@@ -100,6 +113,8 @@ def evaluate_command(
         print(figure_table(evaluation.figures))
     else:
         print(f"{dataset.path} has no annotations: nothing to score. {out / 'detections.json'} is the submission")
+    for path in evaluation.unreadable:
+        print(f"skipped, not readable: {path}")
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items() if name != "total")
     print(f"{len(dataset):,} images in {evaluation.seconds['total']:.0f} s ({spent})   {out}")
     _write_json(json_, {**evaluation.figures, "seconds": evaluation.seconds, "images": len(dataset)})
@@ -111,13 +126,14 @@ def predict_command(
     model: Annotated[Path, typer.Option("--model", "--run", help="Run folder or shipped model.")],
     out: Annotated[Path, typer.Option(help="Folder for pictures and predictions.json.")],
     score: Annotated[float, typer.Option(help="Leave out objects that score less.", min=0, max=1)] = 0.3,
+    set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = _find_images(inputs)
     _start_backend()
     from centermask_keras.inference import load
 
-    predictor = load(model)
+    predictor = load(model, set_)
     out.mkdir(parents=True, exist_ok=True)
     pictures = _picture_names(paths)
     rows: list[dict[str, Any]] = []
@@ -150,7 +166,7 @@ def config_command(
 ) -> None:
     """Print the schema of configurations, or a checked configuration."""
     if schema == (show is not None):
-        raise typer.BadParameter("expected either --schema or --show FILE")
+        raise CenterMaskError("expected either --schema or --show FILE")
     print(json.dumps(Config.model_json_schema(), indent=2) if schema else load_config(show, set_).to_json(), end="")
     if schema:
         print()
@@ -160,26 +176,39 @@ def config_command(
 def demo_command(
     run: Annotated[Path, typer.Option(help="Run folder; an earlier demo in it is replaced.")] = Path("runs/demo"),
     set_: Overrides = [],  # noqa: B006
+    json_: JsonOption = None,
 ) -> None:
     """Generate shapes, train a small model, evaluate it and draw what it finds."""
     _start_backend()
     from centermask_keras.demo import run_demo
 
-    run_demo(run_dir=run, overrides=tuple(set_), console=console)
+    _write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
 
 
 @data_app.command("check")
 def data_check_command(
-    annotations: Annotated[Path, typer.Option(help="A COCO json.")],
-    images: Annotated[Path, typer.Option(help="Folder of its images.")],
+    config: Annotated[Path | None, typer.Option(help="Its validation set, input size and stride.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="A COCO json.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of its images.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.json and pictures.")] = Path("check"),
+    set_: Overrides = [],  # noqa: B006
+    json_: JsonOption = None,
 ) -> None:
     """Decode every image and every mask of a dataset and list the problems."""
+    if config is None and (annotations is None or images is None):
+        raise CenterMaskError("expected --annotations FILE and --images DIR, or --config FILE")
+    settings = {}
+    if config is not None:
+        loaded = load_config(config, set_)
+        val = loaded.data.val
+        annotations, images = annotations or Path(val.annotations), images or Path(val.images)
+        settings = {"input_hw": loaded.data.input_hw, "stride": loaded.model.stride}
     from centermask_keras.data.check import check_dataset
 
     with _progress("check") as advance:
-        report = check_dataset(annotations, images, out=out, progress=advance)
+        report = check_dataset(annotations, images, out=out, progress=advance, **settings)
     print(report)
+    _write_json(json_, json.loads((out / "report.json").read_text(encoding="utf-8")))
     if report.problems:
         sys.exit(1)
 
@@ -194,7 +223,7 @@ def data_ceiling_command(
 ) -> None:
     """Measure the best mask AP that a configuration could reach on a dataset."""
     loaded = load_config(config, set_)
-    dataset = _load_dataset(loaded, annotations, images)
+    dataset = _load_dataset(loaded, str(config), annotations, images)
     _start_backend()
     from centermask_keras.evaluation.ceiling import measure_ceiling
 
@@ -251,28 +280,26 @@ def _default_run(config: Path) -> Path:
     return Path("runs") / config.stem
 
 
-def _load_detector(run: Path | None, config: Path | None, weights: Path | None, overrides: list[str]) -> tuple:
-    """Return detector, configuration and folder of `--run`, or of `--config` with `--weights`."""
-    from centermask_keras.detectors import build_detector
-    from centermask_keras.inference import load, load_weights
+def _load_predictor(
+    run: Path | None, config: Config, weights: Path | None, overrides: list[str], dataset: Annotations
+) -> Predictor:
+    """Load the model of `--run`, or build that of `--config` with `--weights` for the classes of the dataset."""
+    from centermask_keras.evaluation.predict import categories_of
+    from centermask_keras.inference import build, load, load_weights
 
-    if run is not None and config is None and weights is None:
-        predictor = load(run)
-        return predictor.detector, load_config(run / "config.json", overrides), run
-    if run is None and config is not None and weights is not None:
-        loaded = load_config(config, overrides)
-        detector = build_detector(loaded)
-        load_weights(detector, weights)
-        return detector, loaded, weights.parent
-    raise typer.BadParameter(
-        "expected --run DIR, or --config FILE with --weights FILE, or --results with --annotations"
-    )
+    if run is not None:
+        return load(run, overrides)
+    predictor = build(config, categories_of(dataset))
+    load_weights(predictor.detector, weights)
+    return predictor
 
 
-def _load_dataset(config: Config, annotations: Path | None, images: Path | None) -> Annotations:
+def _load_dataset(config: Config, source: str, annotations: Path | None, images: Path | None) -> Annotations:
     """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`."""
     from centermask_keras.data.annotations import load_annotations
 
+    if annotations is None or images is None:
+        check_files(config, source, splits=("val",))
     path, folder = annotations or config.data.val.annotations, images or config.data.val.images
     dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
     if dataset.num_classes != config.model.num_classes:
@@ -283,15 +310,20 @@ def _load_dataset(config: Config, annotations: Path | None, images: Path | None)
     return dataset
 
 
-def _score_results(results: Path, annotations: Path | None, iou_type: str, json_: Path | None) -> None:
-    if annotations is None or iou_type not in ("segm", "bbox"):
-        raise typer.BadParameter("--results: expected --annotations FILE and --iou-type segm or bbox as well")
+def _score_results(
+    results: Path, annotations: Path | None, iou_type: IouType, backend: Backend, out: Path | None, json_: Path | None
+) -> None:
+    """Score a file of results; with `--out` the report is written as well."""
+    if annotations is None:
+        raise CenterMaskError("--results: expected --annotations FILE as well")
     from centermask_keras.evaluation.coco import evaluate_coco
-    from centermask_keras.evaluation.report import figure_table
+    from centermask_keras.evaluation.report import figure_table, write_report
 
-    figures = evaluate_coco(annotations, results, iou_type=iou_type)
-    del figures["per_class"]
+    figures = evaluate_coco(annotations, results, iou_type=iou_type, backend=backend)
+    per_class = figures.pop("per_class")
     print(figure_table(figures))
+    if out is not None:
+        write_report(out, figures, per_class)
     _write_json(json_, figures)
 
 

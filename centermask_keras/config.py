@@ -27,16 +27,16 @@ INPUT_MULTIPLE = 32
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
     """The network and its inference graph."""
 
-    detector: Literal["centernet"]
-    backbone: Literal["dla34", "dla_small"]
+    detector: Literal["centernet"] = Field(description="How objects are found: as centre points")
+    backbone: Literal["dla34", "dla_small"] = Field(description="DLA-34, or its small relative for a CPU")
     deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
-    num_classes: PositiveInt
+    num_classes: PositiveInt = Field(description="Classes of the dataset")
     head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
     stride: Literal[4] = Field(description="Input pixels per feature map cell")
     shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
@@ -49,14 +49,14 @@ class ModelConfig(_Section):
     mask_size_train: Annotated[int, Field(ge=2)] = Field(description="M of the mask loss")
     mask_size_infer: Annotated[int, Field(ge=2)] = Field(description="M of the predicted masks")
     max_detections: PositiveInt = Field(description="K: peaks read per image")
-    dtype_policy: Literal["mixed_bfloat16", "float32"]
+    dtype_policy: Literal["mixed_bfloat16", "float32"] = Field(description="Precision of the network")
 
 
 class DatasetConfig(_Section):
     """One COCO-format dataset; paths are relative to the working directory."""
 
-    annotations: str
-    images: str
+    annotations: str = Field(description="A COCO json")
+    images: str = Field(description="The folder of its images")
 
 
 class AugmentationConfig(_Section):
@@ -64,7 +64,7 @@ class AugmentationConfig(_Section):
 
     crop: Literal["random", "none"] = Field(description="Random scale-and-shift crop, or the whole image letterboxed")
     scale: tuple[PositiveFloat, PositiveFloat] = Field(description="Smallest and largest scale of the crop, step 0.1")
-    flip: Probability
+    flip: Probability = Field(description="Probability of mirroring left and right")
     color: Annotated[float, Field(ge=0, lt=1)] = Field(description="Brightness, contrast, saturation: 1 +- this")
     lighting: Weight = Field(description="Standard deviation of the PCA lighting")
 
@@ -78,13 +78,15 @@ class AugmentationConfig(_Section):
 class DataConfig(_Section):
     """What is read and how it becomes batches."""
 
-    train: DatasetConfig
-    val: DatasetConfig
+    train: DatasetConfig = Field(description="What is trained on")
+    val: DatasetConfig = Field(description="What chooses the best weights")
     input_hw: SizeHW = Field(description="Height and width of the training input (and of letterbox evaluation)")
     max_objects: PositiveInt = Field(description="N: objects kept per image, in the order of the annotations")
-    crowd: Literal["train", "ignore", "drop"]
+    crowd: Literal["train", "ignore", "drop"] = Field(
+        description="Crowd regions: trained as objects, neither object nor background, or not there"
+    )
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
-    augmentation: AugmentationConfig
+    augmentation: AugmentationConfig = Field(description="What training does to an image")
 
     @model_validator(mode="after")
     def _aligned(self) -> DataConfig:
@@ -97,24 +99,24 @@ class TrainConfig(_Section):
     """The optimisation."""
 
     batch_size: PositiveInt = Field(description="Images per step over all replicas")
-    epochs: PositiveInt
-    learning_rate: PositiveFloat
+    epochs: PositiveInt = Field(description="Passes over the training set")
+    learning_rate: PositiveFloat = Field(description="Of Adam, before any drop")
     drop_epochs: tuple[PositiveInt, ...] = Field(description="The learning rate drops after these epochs")
-    drop_factor: Fraction
+    drop_factor: Fraction = Field(description="What each drop multiplies the learning rate with")
     ema_decay: Fraction | None = Field(description="Decay of the averaged weights that are evaluated and saved")
     clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
     accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
     validate_every: PositiveInt = Field(description="Epochs between validations")
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)] = Field(description="Decides initial weights, order and augmentation")
 
 
 class LossWeights(_Section):
     """Eq. 6: the weight of each loss in the sum."""
 
-    heatmap: Weight
-    offset: Weight
-    size: Weight
-    mask: Weight
+    heatmap: Weight = Field(description="Eq. 3")
+    offset: Weight = Field(description="Eq. 4")
+    size: Weight = Field(description="Eq. 5")
+    mask: Weight = Field(description="Eq. 2")
     saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
 
 
@@ -122,19 +124,19 @@ class EvalConfig(_Section):
     """How images are read outside of training, and how masks are cut."""
 
     resize: Literal["letterbox", "keep"] = Field(description="To data.input_hw, or original size padded to a multiple")
-    batch_size: PositiveInt
-    mask_threshold: Fraction
+    batch_size: PositiveInt = Field(description="Images per step; 1 with keep")
+    mask_threshold: Fraction = Field(description="Mask probabilities above it are inside")
 
 
 class Config(_Section):
     """A complete configuration."""
 
-    about: str
-    model: ModelConfig
-    data: DataConfig
-    train: TrainConfig
-    loss_weights: LossWeights
-    eval: EvalConfig
+    about: str = Field(description="One line for the reader")
+    model: ModelConfig = Field(description="The network and its inference graph")
+    data: DataConfig = Field(description="What is read and how it becomes batches")
+    train: TrainConfig = Field(description="The optimisation")
+    loss_weights: LossWeights = Field(description="Eq. 6: the weight of each loss in the sum")
+    eval: EvalConfig = Field(description="How images are read outside of training, and how masks are cut")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -164,6 +166,23 @@ class Config(_Section):
     def to_json(self) -> str:
         """Return the text that `parse_config` reads back to an equal configuration."""
         return self.model_dump_json(indent=2) + "\n"
+
+
+def check_files(config: Config, source: str, splits: Iterable[str] = ("train", "val")) -> None:
+    """Check that the files and folders which a configuration names are there.
+
+    Raises:
+        ConfigError: `SOURCE: data.train.annotations: expected a file, received ...`, one line per path.
+    """
+    lines = []
+    for split in splits:
+        dataset = getattr(config.data, split)
+        if not Path(dataset.annotations).is_file():
+            lines.append(f"{source}: data.{split}.annotations: expected a file, received {dataset.annotations}")
+        if not Path(dataset.images).is_dir():
+            lines.append(f"{source}: data.{split}.images: expected a folder, received {dataset.images}")
+    if lines:
+        raise ConfigError("\n".join(lines))
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

@@ -15,6 +15,7 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import draw_examples, evaluate_model
+from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train
 
@@ -64,9 +65,10 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
 
     begin = time.perf_counter()
     annotations = load_annotations(config.data.val.annotations, config.data.val.images, crowd=config.data.crowd)
-    evaluation = evaluate_model(load(run_dir).detector, config, annotations)
+    evaluation = evaluate_model(load(run_dir), annotations)
     seconds["evaluation"] = time.perf_counter() - begin
     figures = evaluation.figures
+    write_report(run_dir / "eval", figures, evaluation.per_class)
     console.print(
         f"\\[4/5] validation   mask AP {figures['mask_ap']:.3f}  AP50 {figures['mask_ap50']:.3f}  "
         f"AP75 {figures['mask_ap75']:.3f}   box AP {figures['box_ap']:.3f}",
@@ -74,6 +76,7 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
         soft_wrap=True,
     )
 
+    console.print(figure_table(figures), highlight=False)
     picture = run_dir / "predictions.png"
     Image.fromarray(draw_examples(annotations, evaluation.results, count=PICTURES)).save(picture)
     report = {**figures, "seconds": seconds, "dataset": statistics}

@@ -63,17 +63,22 @@ class DataError(CenterMaskError):
 
 
 class ImageError(CenterMaskError):
-    """An image file that cannot be read.
+    """An image that cannot be used.
 
     Attributes:
         path: the file.
-        reason: what is wrong with it.
+        reason: what was received instead of what was expected.
+        expected: what a correct file holds.
+        image_id: id in the annotations; None where the file stands alone.
     """
 
-    def __init__(self, path: str | Path, reason: str):
+    def __init__(self, path: str | Path, reason: str, expected: str = "a readable image", image_id: int | None = None):
         self.path = str(path)
         self.reason = reason
-        super().__init__(self.path, reason)
+        self.expected = expected
+        self.image_id = image_id
+        super().__init__(self.path, reason, expected, image_id)
 
     def __str__(self) -> str:
-        return f"{self.path}: not readable: {self.reason}"
+        place = self.path if self.image_id is None else f"{self.path} (image id {self.image_id})"
+        return " ".join(f"{place}: expected {self.expected}, received: {self.reason}".split())

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from PIL import Image
 
-from centermask_keras.config import Config, parse_config
+from centermask_keras.config import Config, load_config
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.transform import make_keep, make_letterbox
+from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.geometry.boxes import clip_boxes, xyxy_to_xywh
@@ -196,13 +196,6 @@ def to_objects(
     )
 
 
-def make_eval_transform(image_hw: tuple[int, int], config: Config) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the transform (float64 [4]) and the input size [2] that evaluation gives an image of a size."""
-    if config.eval.resize == "keep":
-        return make_keep(image_hw)
-    return make_letterbox(image_hw, config.data.input_hw), config.data.input_hw
-
-
 def build(config: Config, categories: Iterable[Category] | None = None) -> Predictor:
     """Build an untrained predictor.
 
@@ -215,19 +208,20 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Predi
     return Predictor(build_detector(config), config, list(categories))
 
 
-def load(path: str | Path) -> Predictor:
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
     """Load a run folder or a shipped model: `config.json`, `model.weights.h5`, `run.json`.
+
+    Args:
+        path: the folder.
+        overrides: `a.b=v` changes to its configuration (see `load_config`).
 
     Raises:
         CenterMaskError: the folder or one of its files is missing or does not fit the others.
     """
     folder = Path(path)
-    for name in ("config.json", "model.weights.h5", "run.json"):
-        if not (folder / name).is_file():
-            hint = " Train first, or wait for the first validation." if folder.is_dir() else ""
-            raise CenterMaskError(f"{folder}: expected a run folder with {name}, received none.{hint}")
+    check_run_folder(folder)
     source = folder / "config.json"
-    config = parse_config(source.read_text(encoding="utf-8"), source=str(source))
+    config = load_config(source, overrides)
     try:
         rows = json.loads((folder / "run.json").read_text(encoding="utf-8"))["categories"]
         categories = [Category(int(row["id"]), str(row["name"])) for row in rows]
@@ -243,6 +237,18 @@ def load(path: str | Path) -> Predictor:
     predictor = build(config, categories)
     load_weights(predictor.detector, folder / "model.weights.h5")
     return predictor
+
+
+def check_run_folder(folder: Path) -> None:
+    """Check that a folder holds what a model is loaded from.
+
+    Raises:
+        CenterMaskError: names the first file that is missing.
+    """
+    for name in ("config.json", "model.weights.h5", "run.json"):
+        if not (folder / name).is_file():
+            hint = " Train first, or wait for the first validation." if folder.is_dir() else ""
+            raise CenterMaskError(f"{folder}: expected a run folder with {name}, received none.{hint}")
 
 
 def load_weights(detector: CenterMask, path: str | Path) -> None:
@@ -266,5 +272,5 @@ def _as_image(source: ImageLike) -> np.ndarray:
     if not isinstance(source, np.ndarray):
         return read_image(source)
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-        raise ImageError("array", f"expected uint8 [H, W, 3] in RGB, received {source.dtype} {list(source.shape)}")
+        raise ImageError("array", f"{source.dtype} {list(source.shape)}", expected="uint8 [H, W, 3] in RGB")
     return source

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from centermask_keras.config import Config, load_config, parse_config
+from centermask_keras.config import Config, check_files, load_config, parse_config
 from centermask_keras.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.json"))
@@ -65,7 +65,8 @@ def test_dla34_holds_the_protocol_of_the_paper() -> None:
         ("eval.batch_size", 2, r"eval\.batch_size: expected 1 with eval\.resize keep"),
         ("model.saliency", "class_agnostic", r"loss_weights\.saliency: expected 0 with model\.saliency class_agnostic"),
         ("model.mask_factors", "local_shape", r"loss_weights\.saliency: expected 0 with model\.mask_factors"),
-        ("train.learning_rate", float("nan"), r"train\.learning_rate: expected"),
+        ("train.learning_rate", float("nan"), r"train\.learning_rate: expected a finite number"),
+        ("train.clip_norm", float("inf"), r"train\.clip_norm: expected a finite number"),
     ],
 )
 def test_each_mistake_names_path_expected_and_received(path: str, value: object, message: str) -> None:
@@ -130,7 +131,22 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
         config.train.epochs = 3
 
 
-def test_schema_covers_every_section() -> None:
+def test_schema_describes_every_key() -> None:
     schema = Config.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        assert not [key for key, value in section["properties"].items() if "description" not in value]
     assert set(schema["required"]) == {"about", "model", "data", "train", "loss_weights", "eval"}
     assert schema["additionalProperties"] is False
+
+
+def test_missing_files_are_named_by_their_keys(tmp_path: Path) -> None:
+    (tmp_path / "val.json").write_text("{}")
+    values = [f'data.val.annotations="{tmp_path / "val.json"}"', f'data.val.images="{tmp_path}"']
+    config = load_config(DLA34, [*values, "data.train.annotations=none.json", "data.train.images=none"])
+    check_files(config, "mine.json", splits=("val",))
+    with pytest.raises(ConfigError) as error:
+        check_files(config, "mine.json")
+    assert str(error.value).splitlines() == [
+        "mine.json: data.train.annotations: expected a file, received none.json",
+        "mine.json: data.train.images: expected a folder, received none",
+    ]

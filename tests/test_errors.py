@@ -31,14 +31,27 @@ def test_data_error_lists_up_to_fifty_problems_and_counts_the_rest():
     assert many[-1] == "  and 1,184 more"
 
 
-def test_image_error_names_file_and_reason():
-    error = ImageError("photos/a.jpg", "premature end of JPEG")
-    assert str(error) == "photos/a.jpg: not readable: premature end of JPEG"
-    assert (error.path, error.reason) == ("photos/a.jpg", "premature end of JPEG")
+def test_image_error_names_file_id_expected_and_received():
+    error = ImageError("photos/a.jpg", "premature end of JPEG", image_id=7)
+    assert str(error) == "photos/a.jpg (image id 7): expected a readable image, received: premature end of JPEG"
+    assert (error.path, error.reason, error.image_id) == ("photos/a.jpg", "premature end of JPEG", 7)
+    error = ImageError("photos/a.jpg", "64 x 128", expected="480 x 640 pixels as annotated", image_id=0)
+    assert str(error) == "photos/a.jpg (image id 0): expected 480 x 640 pixels as annotated, received: 64 x 128"
+
+
+def test_image_error_without_an_id_names_the_file_alone():
+    assert str(ImageError("a.png", "corrupt PNG")) == "a.png: expected a readable image, received: corrupt PNG"
+    assert "\n" not in str(ImageError("a\nb.png", "corrupt\nPNG"))
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("a.json: train: expected x"), DataError([PROBLEM]), ImageError("a.png", "corrupt PNG")]
+    "error",
+    [
+        ConfigError("a.json: train: expected x"),
+        DataError([PROBLEM]),
+        ImageError("a.png", "corrupt PNG"),
+        ImageError("a.png", "4 x 5", expected="5 x 4 pixels as annotated", image_id=3),
+    ],
 )
 def test_every_error_is_of_the_one_base_and_survives_the_way_between_processes(error):
     assert isinstance(error, CenterMaskError)

@@ -14,8 +14,9 @@ from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
+from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.errors import CenterMaskError, ImageError
-from centermask_keras.inference import Category, build, load, load_weights, make_eval_transform
+from centermask_keras.inference import Category, build, load, load_weights
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo.json"
 CATEGORIES = [Category(10 * index + 3, name) for index, name in enumerate(["a", "b", "c", "d", "e"])]
@@ -175,7 +176,7 @@ def test_weights_of_another_model_are_refused(predictor, tmp_path):
     ],
 )
 def test_arrays_of_another_form_are_refused(predictor, array):
-    with pytest.raises(ImageError, match=r"expected uint8 \[H, W, 3\] in RGB, received"):
+    with pytest.raises(ImageError, match=r"array: expected uint8 \[H, W, 3\] in RGB, received: "):
         predictor.predict(array)
 
 

@@ -36,7 +36,6 @@ class Annotations:
         classes: int32 [O], contiguous from 0.
         crowd: bool [O].
         annotation_ids: int64 [O], as in the file.
-        areas: float32 [O], as in the file (COCO's are not pixel counts).
         segmentations: O masks, see `Segmentations`.
         dropped: reason -> how many objects (or polygons) were left out for it.
         drops: each of those, with its id.
@@ -55,7 +54,6 @@ class Annotations:
     classes: np.ndarray
     crowd: np.ndarray
     annotation_ids: np.ndarray
-    areas: np.ndarray
     segmentations: Segmentations
     dropped: dict[str, int]
     drops: list[Problem]
@@ -84,7 +82,6 @@ def load_annotations(
     images_dir: str | Path,
     *,
     crowd: Crowd = "ignore",
-    check_headers: bool = True,
     require_annotations: bool = True,
 ) -> Annotations:
     """Load a COCO annotation file and check it against its images.
@@ -93,7 +90,6 @@ def load_annotations(
         path: json file with `images`, `categories` and `annotations`.
         images_dir: folder that the file names are relative to.
         crowd: "ignore" keeps crowd regions flagged, "train" makes them ordinary objects, "drop" leaves them out.
-        check_headers: compare the size of each image with its file; otherwise only look whether the file is there.
         require_annotations: False accepts an `image_info` file, which has no `annotations`.
 
     Returns:
@@ -105,7 +101,7 @@ def load_annotations(
             image file of another size, a missing or undecodable image file. States file, id, expected and received.
     """
     annotations, problems = read_annotations(path, images_dir, crowd=crowd, require_annotations=require_annotations)
-    problems += _check_files(annotations, check_headers=check_headers)
+    problems += _check_files(annotations)
     if problems:
         raise DataError(problems)
     return annotations
@@ -151,23 +147,17 @@ def read_annotations(
     return annotations, faults.problems
 
 
-def _check_files(annotations: Annotations, *, check_headers: bool) -> list[Problem]:
+def _check_files(annotations: Annotations) -> list[Problem]:
     """Look for every image file and compare its size with the annotations."""
     if not annotations.images_dir.is_dir():
         return [missing_folder(annotations.images_dir)]
     problems = []
     for index, image_id in enumerate(annotations.image_ids):
         path = annotations.image_path(index)
-        if not check_headers:
-            if not path.is_file():
-                problems.append(
-                    Problem(str(path), f"image {image_id}", "a readable image", "no such file or directory")
-                )
-            continue
         try:
             hw = image_header(path)
         except ImageError as error:
-            problems.append(Problem(str(path), f"image {image_id}", "a readable image", error.reason))
+            problems.append(Problem(str(path), f"image {image_id}", error.expected, error.reason))
             continue
         if problem := compare_size(annotations, index, hw):
             problems.append(problem)

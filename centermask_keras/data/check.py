@@ -165,7 +165,7 @@ def _check_image(annotations: Annotations, index: int) -> tuple[list[Problem], l
     except ImageError as error:
         ids = ", ".join(map(str, annotations.annotation_ids[rows]))
         where = f"image {annotations.image_ids[index]} (annotation ids {ids or 'none'})"
-        return [Problem(str(path), where, "a readable image", error.reason)], []
+        return [Problem(str(path), where, error.expected, error.reason)], []
     if problem := compare_size(annotations, index, hw):
         return [problem], []
     return [], _compare_masks(annotations, index)

@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from centermask_keras.data.coco_json import Faults, Table, is_area, is_box, is_flag, is_id, is_side, is_text, quote
+from centermask_keras.data.coco_json import (
+    Faults,
+    Table,
+    is_area,
+    is_box,
+    is_flag,
+    is_id,
+    is_mask_or_none,
+    is_side,
+    is_text,
+    quote,
+)
 from centermask_keras.data.segmentations import (
     MIN_POLYGON,
     Segmentations,
@@ -90,9 +101,9 @@ def read_objects(
     categories = np.array(table.column("category_id", is_id, "an integer", instead=-1), np.int64)
     xywh = table.column("bbox", is_box, "[x, y, width, height], each of at most 1e6 pixels", instead=[0, 0, 0, 0])
     xywh = np.array(xywh, np.float64).reshape(-1, 4)
-    areas = np.array(table.column("area", is_area, "a number from 0 to 1e12", instead=0), np.float32)
+    table.column("area", is_area, "a number from 0 to 1e12")  # evaluation sorts objects into sizes by it
     is_crowd = np.array(table.column("iscrowd", is_flag, "0 or 1", default=0, instead=0), bool)
-    masks = table.column("segmentation", _is_mask, "polygons or an RLE", default=None)
+    masks = table.column("segmentation", is_mask_or_none, "polygons or an RLE", default=None)
 
     image_index, class_index = _lookup(images.ids, image_ids), _lookup(category_ids, categories)
     drops = Drops(faults.file, ids, image_ids)
@@ -113,7 +124,6 @@ def read_objects(
         "classes": class_index[rows].astype(np.int32),
         "crowd": is_crowd[rows] & (crowd == "ignore"),
         "annotation_ids": ids[rows],
-        "areas": areas[rows],
         "segmentations": Segmentations(masks),
     }
     return columns, drops
@@ -195,7 +205,3 @@ def _lookup(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     order = np.argsort(ids)
     index = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
     return np.where(ids[index] == wanted, index, -1)
-
-
-def _is_mask(value: object) -> bool:
-    return value is None or type(value) in (list, dict)

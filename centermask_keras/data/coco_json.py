@@ -4,7 +4,6 @@ Stage: data. Knows the form of the file; what the content means is left to data/
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,14 @@ from centermask_keras.errors import DataError, Problem
 
 _MISSING = object()
 _SHOWN_CHARACTERS = 60
+
+
+class _Constant(str):
+    """NaN, Infinity or -Infinity, as it stands in the file."""
+
+
+class _Pairs(list):
+    """The keys and values of an object in the file, repeated keys included."""
 
 
 class Faults:
@@ -83,9 +90,13 @@ class Table:
         self.keep[rows[repeated]] = False
         return values
 
+    def place(self, row: int, key: str) -> str:
+        """Return how messages call a value: the JSON path, and the id of its object if it has one."""
+        return f"{self.name}[{row}]{key}{_name_id(self._records[row])}"
+
     def _fault(self, row: int, key: str, expected: str, received: object) -> None:
         self.keep[row] = False
-        self._faults.add(f"{self.name}[{row}]{key}", expected, quote(received))
+        self._faults.add(self.place(row, key), expected, quote(received))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -94,29 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: no such file, not json, not an object, or NaN or Infinity in it (each place is listed).
     """
-    constants: list[str] = []
-
-    def note_constant(text: str) -> float:
-        constants.append(text)
-        return math.nan
-
-    try:
-        document = json.loads(path.read_bytes(), parse_constant=note_constant)
-    except OSError as error:
-        raise DataError([Problem(str(path), "", "a json file", error.strerror or str(error))]) from error
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise DataError([Problem(str(path), place, "json", error.msg)]) from error
-    except (ValueError, RecursionError) as error:  # not UTF-8; a number of thousands of digits; nested too deep
-        raise DataError([Problem(str(path), "", "json", str(error))]) from error
-    if constants:
-        places = _find_nan(document, "")
-        raise DataError(
-            [
-                Problem(str(path), where or "top level", "a finite number", text)
-                for where, text in zip(places, constants, strict=True)
-            ]
-        )
+    document = _read_document(path)
     if type(document) is not dict:
         raise DataError([Problem(str(path), "", "an object with images, annotations and categories", quote(document))])
     return document
@@ -159,6 +148,16 @@ def is_box(value: object) -> bool:
     return type(value) is list and len(value) == 4 and is_coordinates(value)
 
 
+def is_mask(value: object) -> bool:
+    """Say whether a value can be polygons or an RLE."""
+    return type(value) in (list, dict)
+
+
+def is_mask_or_none(value: object) -> bool:
+    """Say whether a value can be polygons, an RLE or nothing."""
+    return value is None or is_mask(value)
+
+
 def is_flag(value: object) -> bool:
     """Say whether a value is 0, 1, false or true."""
     return type(value) in (int, bool) and value in (0, 1)
@@ -172,13 +171,46 @@ def quote(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
 
 
-def _find_nan(value: object, where: str) -> Iterator[str]:
-    """Yield the JSON path of each NaN, in the order of the file."""
-    if type(value) is float and math.isnan(value):
-        yield where
+def _read_document(path: Path) -> Any:
+    """Read a json file of any form.
+
+    Raises:
+        DataError: no such file, not json, or NaN or Infinity in it (each place is listed).
+    """
+    constants: list[str] = []
+    places: list[tuple[str, str]] = []
+    try:
+        content = path.read_bytes()
+        document = json.loads(content, parse_constant=constants.append)
+        if constants:
+            # Read it again with all that stands there: of a repeated key `document` holds the last value only.
+            document = json.loads(content, parse_constant=_Constant, object_pairs_hook=_Pairs)
+            places = list(_find_constants(document, ""))
+    except OSError as error:
+        raise DataError([Problem(str(path), "", "a json file", error.strerror or str(error))]) from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise DataError([Problem(str(path), place, "json", error.msg)]) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8; a number of thousands of digits; nested too deep
+        raise DataError([Problem(str(path), "", "json", str(error))]) from error
+    if places:
+        raise DataError([Problem(str(path), where or "top level", "a finite number", text) for where, text in places])
+    return document
+
+
+def _name_id(record: dict[str, Any]) -> str:
+    """Return how places call the id of an object of the file; nothing if it has none."""
+    return f" (id {record['id']})" if is_id(record.get("id")) else ""
+
+
+def _find_constants(value: object, where: str, owner: str = "") -> Iterator[tuple[str, str]]:
+    """Yield JSON path with the id of the object around it, and text, of each NaN and Infinity in file order."""
+    if type(value) is _Constant:
+        yield f"{where}{owner}", str(value)
     elif type(value) is list:
         for index, entry in enumerate(value):
-            yield from _find_nan(entry, f"{where}[{index}]")
-    elif type(value) is dict:
-        for key, entry in value.items():
-            yield from _find_nan(entry, f"{where}.{key}" if where else key)
+            yield from _find_constants(entry, f"{where}[{index}]", owner)
+    elif type(value) is _Pairs:
+        owner = _name_id(dict(value)) or owner
+        for key, entry in value:
+            yield from _find_constants(entry, f"{where}.{key}" if where else key, owner)

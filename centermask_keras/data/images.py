@@ -109,7 +109,7 @@ def _detect_format(data: bytes, name: str | Path) -> str:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WebP"
     found = f"a file that starts with {data[:8]!r}" if data else "an empty file"
-    raise ImageError(name, f"{found} (expected JPEG, PNG, BMP or WebP)")
+    raise ImageError(name, found, expected="a JPEG, PNG, BMP or WebP image")
 
 
 def _is_truncated(data: bytes, file_format: str) -> bool:

@@ -20,7 +20,7 @@ from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.sample import Row, SampleCounters, count_planes, make_sample, read_annotated_image
-from centermask_keras.data.transform import make_keep, make_letterbox, make_random_affine, mirror
+from centermask_keras.data.transform import make_eval_transform, make_letterbox, make_random_affine, mirror
 from centermask_keras.errors import ImageError
 
 ORDER_STREAM, SAMPLE_STREAM = 0, 1  # keep the random numbers of epochs and of samples apart
@@ -110,7 +110,7 @@ def iterate_eval_batches(config: Config, annotations: Annotations) -> Iterator[R
     """Give the batches of `make_eval_dataset` as arrays.
 
     Raises:
-        ImageError: a file that does not decode.
+        ImageError: a file that does not decode (`data.on_error` stop).
     """
     counters = SampleCounters()
     try:
@@ -132,15 +132,17 @@ def make_eval_dataset(
         counters: `error` receives the `ImageError` that ended the dataset.
 
     Returns:
-        Batches {image: uint8 [B, H, W, 3], transform: float64 [B, 4], image_hw: int32 [B, 2] (original),
-        image_id: int64 [B], index: int64 [B] (in the annotations)}: of one image with `keep`, of `eval.batch_size` with
-        `letterbox`, the last one as short as it comes. A file that does not decode ends it with a `tf.errors.OpError`.
+        Batches {image: uint8 [B, H, W, 3], readable: bool [B], transform: float64 [B, 4], image_hw: int32 [B, 2]
+        (original), image_id: int64 [B], index: int64 [B] (in the annotations)}: of one image with `keep`, of
+        `eval.batch_size` with `letterbox`, the last one as short as it comes. A file that does not decode ends it with
+        a `tf.errors.OpError` (`data.on_error` stop), or is a black image that is not `readable` (skip).
     """
     counters = counters or SampleCounters()
     keep = config.eval.resize == "keep"
     height, width = (None, None) if keep else config.data.input_hw
     signature = {
         "image": tf.TensorSpec([height, width, 3], tf.uint8),
+        "readable": tf.TensorSpec([], tf.bool),
         "transform": tf.TensorSpec([4], tf.float64),
         "image_hw": tf.TensorSpec([2], tf.int32),
         "image_id": tf.TensorSpec([], tf.int64),
@@ -183,14 +185,17 @@ def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.rand
 
 
 def _make_eval_row(config: Config, annotations: Annotations, index: int) -> Row:
-    image = read_annotated_image(annotations, index)
-    if config.eval.resize == "keep":
-        transform, canvas_hw = make_keep(image.shape[:2])
-    else:
-        canvas_hw = config.data.input_hw
-        transform = make_letterbox(image.shape[:2], canvas_hw)
+    height, width = (int(side) for side in annotations.image_hw[index])
+    transform, canvas_hw = make_eval_transform((height, width), config)
+    try:
+        image = preprocess_image(read_annotated_image(annotations, index), transform, canvas_hw)
+    except ImageError:
+        if config.data.on_error == "stop":
+            raise
+        image = None
     return {
-        "image": preprocess_image(image, transform, canvas_hw),
+        "image": np.zeros((*canvas_hw, 3), np.uint8) if image is None else image,
+        "readable": np.bool_(image is not None),
         "transform": transform,
         "image_hw": annotations.image_hw[index].astype(np.int32),
         "image_id": np.int64(annotations.image_ids[index]),

@@ -8,14 +8,10 @@ crosses itself is filled by the even-odd rule.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from centermask_keras.data.segmentations import Segmentation, rle_runs
 from centermask_keras.geometry.transform import apply_to_points, compose
-
-Segmentation = list[np.ndarray] | dict[str, Any]
-"""Polygons (float [2 V], x and y in turn, original pixels), or a compressed RLE {"size": [h, w], "counts": bytes}."""
 
 SCANLINES = 4  # per cell: a horizontal edge is off by at most 1/8 cell, by 0 on average
 
@@ -57,6 +53,11 @@ def rasterize_planes(
 ) -> np.ndarray:
     """Draw the union of the masks of each plane at the stride.
 
+    Polygons are united on every scan line. The coverages of run-length masks, and of these and the polygons, are added
+    and clipped at the full cell. That is exact where masks do not overlap, also where they touch within a cell, and in
+    cells that one of them fills. In partly covered cells in which masks overlap it is too high, at most by the area of
+    their overlap; coverages alone do not tell whether two halves of a cell are the same half.
+
     Args:
         segmentations: n objects, original pixels.
         planes: int [n], the plane of each object.
@@ -71,44 +72,6 @@ def rasterize_planes(
     """
     to_grid = compose(transform, np.array([1.0 / stride, 1.0 / stride, 0.0, 0.0]))
     return _draw(segmentations, np.asarray(planes), np.tile(to_grid, (count, 1)), image_hw, grid_hw)
-
-
-def rasterize_plane(
-    segmentations: list[Segmentation],
-    transform: np.ndarray,
-    image_hw: tuple[int, int],
-    grid_hw: tuple[int, int],
-    stride: int,
-) -> np.ndarray:
-    """Draw the union of all masks at the stride: uint8 [h, w]; arguments as of `rasterize_planes`."""
-    planes = np.zeros(len(segmentations), np.int64)
-    return rasterize_planes(segmentations, planes, transform, image_hw, count=1, grid_hw=grid_hw, stride=stride)[0]
-
-
-def rle_runs(rle: dict[str, Any]) -> np.ndarray:
-    """Decode a compressed RLE into the lengths of its runs.
-
-    Args:
-        rle: {"size": [h, w], "counts": bytes}.
-
-    Returns:
-        int64 [r], lengths of runs of 0 and 1 in turn (0 first), column after column.
-
-    Source: the format of the COCO API: 5 bits a character, lowest first, bit 6 for more to come, the last one's top
-    bit for the sign; from the fourth run on, the difference to the run before the last.
-    """
-    characters = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48
-    if not len(characters):
-        return np.zeros(0, np.int64)
-    last = characters & 0x20 == 0
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    lengths = np.diff(starts, append=len(characters))
-    shifts = 5 * (np.arange(len(characters)) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((characters & 0x1F) << shifts, starts)
-    runs -= np.where(characters[last] & 0x10, np.int64(1) << (5 * lengths), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
 
 
 def _draw(
@@ -133,8 +96,8 @@ def _draw(
     if polygons:
         _add_polygons(slopes, [part for part, _ in polygons], np.array([o for _, o in polygons]), to_grids, borders)
     if is_rle.any():
-        rles = [segmentations[i] for i in np.flatnonzero(is_rle)]
-        _add_rles(slopes, rles, owners[is_rle], to_grids, borders)
+        counts = [segmentations[i]["counts"] for i in np.flatnonzero(is_rle)]
+        _add_rles(slopes, counts, image_hw[0], owners[is_rle], to_grids, borders)
     levels = np.cumsum(slopes, axis=2, out=slopes)[:, :, :width]
     levels *= 255.0
     # A little more than one half: a mirrored mask must round the same way when its coverage lies between two levels.
@@ -199,13 +162,18 @@ def _cross_scanlines(
 
 
 def _add_rles(
-    slopes: np.ndarray, rles: list[dict[str, Any]], owners: np.ndarray, to_grids: np.ndarray, borders: np.ndarray
+    slopes: np.ndarray,
+    counts: list[bytes],
+    image_height: int,
+    owners: np.ndarray,
+    to_grids: np.ndarray,
+    borders: np.ndarray,
 ) -> None:
     """Add the area of every run-length mask; masks that share a grid add up."""
     grids, height, columns = slopes.shape
-    strips = [_column_strips(rle) for rle in rles]
-    owner = np.repeat(owners, [len(strip) for strip in strips])
-    corners = apply_to_points(to_grids[owner][:, None], np.concatenate(strips).reshape(-1, 2, 2))
+    strips, rle = _column_strips(counts, image_height)
+    owner = owners[rle]
+    corners = apply_to_points(to_grids[owner][:, None], strips.reshape(-1, 2, 2))
     corners.sort(axis=1)
     corners = np.clip(corners, borders[owner, :1], borders[owner, 1:])  # [strips, 2, 2]
     cell = np.floor(corners).astype(np.int64)
@@ -221,16 +189,23 @@ def _add_rles(
     slopes += np.cumsum(total.reshape(grids, height + 2, columns), axis=1)[:, :height]
 
 
-def _column_strips(rle: dict[str, Any]) -> np.ndarray:
-    """Return the rectangles one pixel wide (float64 [n, 4], xyxy) that make up a run-length mask."""
-    height = rle["size"][0]
-    ends = np.cumsum(rle_runs(rle))
-    begin, end = ends[:-1:2], ends[1::2]
-    begin, end = begin[end > begin], end[end > begin]
+def _column_strips(counts: list[bytes], height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rectangles one pixel wide that make up run-length masks of one height.
+
+    Returns:
+        float64 [n, 4], xyxy, and the mask that each belongs to, int64 [n].
+    """
+    runs, starts = rle_runs(counts)
+    rle = np.repeat(np.arange(len(counts)), np.diff(starts))
+    ends = np.cumsum(runs)
+    ends -= np.concatenate(([0], ends))[starts[rle]]
+    covered = np.flatnonzero(((np.arange(len(runs)) - starts[rle]) % 2 == 1) & (runs > 0))
+    end = ends[covered]
+    begin = end - runs[covered]
     first, last = begin // height, (end - 1) // height
-    counts = last - first + 1
-    run = np.repeat(np.arange(len(begin)), counts)
-    column = np.arange(len(run)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    lengths = last - first + 1
+    run = np.repeat(np.arange(len(covered)), lengths)
+    column = np.arange(len(run)) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
     top = np.maximum(begin[run] - column * height, 0)
     bottom = np.minimum(end[run] - column * height, height)
-    return np.stack([column, top, column + 1, bottom], axis=1).astype(np.float64)
+    return np.stack([column, top, column + 1, bottom], axis=1).astype(np.float64), rle[covered][run]

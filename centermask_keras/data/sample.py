@@ -126,16 +126,19 @@ def count_planes(annotations: Annotations, class_specific: bool) -> tuple[int, i
 
 
 def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
-    """Read one image of a dataset: uint8 [height, width, 3], RGB.
+    """Read one image of a dataset: uint8 [height, width, 3], RGB. Its errors name the id of the image.
 
     Raises:
         ImageError: the file does not decode, or is not of the annotated size.
     """
-    path = annotations.image_path(index)
-    image = read_image(path)
+    path, image_id = annotations.image_path(index), int(annotations.image_ids[index])
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        raise ImageError(path, error.reason, error.expected, image_id) from error
     expected, received = (" x ".join(str(side) for side in hw) for hw in (annotations.image_hw[index], image.shape[:2]))
     if expected != received:
-        raise ImageError(path, f"expected {expected} pixels as annotated, received {received}")
+        raise ImageError(path, received, f"{expected} pixels as annotated", image_id)
     return image
 
 

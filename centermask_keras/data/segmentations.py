@@ -4,6 +4,7 @@ Stage: data. A million small Python objects would cost more memory than their co
 them would copy it; so polygons and RLEs lie end to end and are cut out when asked for. Masks are never decoded here.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from itertools import accumulate, chain
@@ -65,9 +66,12 @@ def is_coordinates(values: list[object]) -> bool:
     """Say whether a list holds finite numbers of pixels only (True and False are none).
 
     Args:
-        values: at least one value of a json that `read_json` took: without NaN, which no comparison would find.
+        values: at least one value of a json.
     """
-    return set(map(type, values)) <= {int, float} and -COORDINATE_LIMIT < min(values) <= max(values) < COORDINATE_LIMIT
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    # NaN hides from min and max unless it comes first, but every sum with it is NaN, which is not below anything.
+    return -COORDINATE_LIMIT < min(values) <= max(values) < COORDINATE_LIMIT and sum(values) < math.inf
 
 
 def find_polygon_fault(polygons: list[object]) -> tuple[str, object] | None:
@@ -114,24 +118,43 @@ def compress_rle(rle: dict[str, object]) -> dict[str, object]:
 def rle_pixels(counts: Sequence[bytes]) -> np.ndarray:
     """Count the pixels that compressed RLEs cover, background included: height * width in a sound one.
 
-    Decoding an unsound one may write outside of the mask's memory.
+    The COCO API may write outside of a mask's memory when it decodes an unsound one.
 
     Args:
         counts: compressed run lengths, as in COCO json files.
 
     Returns:
         int64 [n]; -1 where the bytes are no run lengths.
-
-    Source: the encoding of the COCO API: groups of 5 bits, lowest first, offset 48; from the fourth on each run is
-    written as its difference to the run two before.
     """
+    runs, starts = rle_runs(counts)
     pixels = np.full(len(counts), -1, np.int64)
+    sound = np.flatnonzero(np.diff(starts))
+    if len(sound):
+        pixels[sound] = np.add.reduceat(runs, starts[sound])
+    return pixels
+
+
+def rle_runs(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Decode compressed RLEs into the lengths of their runs, all at once.
+
+    Args:
+        counts: compressed run lengths, as in COCO json files.
+
+    Returns:
+        Lengths of runs of 0 and 1 in turn (0 first), column after column, of all RLEs end to end: int64 [runs]. And
+        where those of each RLE begin, and the end: int64 [n + 1]. Bytes that are no run lengths have none.
+
+    Source: the encoding of the COCO API: groups of 5 bits, lowest first, offset 48, bit 6 for more to come, the last
+    one's top bit for the sign; from the fourth on each run is written as its difference to the run two before.
+    """
     # Every string has to end with its last group, or groups would run on into the next string.
     sound = [index for index, string in enumerate(counts) if string and 48 <= string[-1] < 80]
+    runs_of = np.zeros(len(counts), np.int64)
     if not sound:
-        return pixels
-    starts = _starts([counts[index] for index in sound])
-    groups = np.frombuffer(b"".join(counts[index] for index in sound), np.uint8).astype(np.int64) - 48  # [G]
+        return np.zeros(0, np.int64), np.zeros(len(counts) + 1, np.int64)
+    strings = counts if len(sound) == len(counts) else [counts[index] for index in sound]
+    starts = _starts(strings)
+    groups = np.frombuffer(b"".join(strings), np.uint8).astype(np.int64) - 48  # [G]
     in_range = np.logical_and.reduceat((groups >= 0) & (groups < 64), starts[:-1])
 
     number_ends = np.flatnonzero((groups & 0x20) == 0) + 1
@@ -145,22 +168,33 @@ def rle_pixels(counts: Sequence[bytes]) -> np.ndarray:
     numbers -= np.where(negative, np.int64(1) << np.minimum(5 * lengths, 35), 0)
 
     first = np.searchsorted(number_starts, starts)  # [strings + 1], the first number of each string
-    place = np.arange(len(numbers)) - np.repeat(first[:-1], np.diff(first))
-    runs = _undo_differences(numbers, place, first)
+    runs = _undo_differences(numbers, first)
     in_range &= np.minimum.reduceat(runs, first[:-1]) >= 0
-    pixels[sound] = np.where(in_range, np.add.reduceat(runs, first[:-1]), -1)
-    return pixels
+    runs_of[sound] = np.where(in_range, np.diff(first), 0)
+    if not in_range.all():
+        runs = runs[np.repeat(in_range, np.diff(first))]
+    return runs, np.concatenate(([0], np.cumsum(runs_of)))
 
 
-def _undo_differences(numbers: np.ndarray, place: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Turn differences to the number two before, of many strings end to end, into run lengths."""
-    runs = np.where(place == 0, numbers, 0)
-    for parity in (0, 1):
-        chosen = (place % 2 == parity) & (place > 0)
-        sums = np.cumsum(np.where(chosen, numbers, 0))
-        before = np.concatenate(([0], sums))[first[:-1]]  # what earlier strings contributed
-        runs += np.where(chosen, sums - np.repeat(before, np.diff(first)), 0)
-    return runs
+def _undo_differences(numbers: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Turn differences to the number two before, of many strings end to end, into run lengths.
+
+    Args:
+        numbers: int64 [numbers].
+        first: int64 [strings + 1], the first number of each string.
+    """
+    counts = np.diff(first)
+    # Two columns, in which every string begins a row with one unused entry and its number 0, which counts on its own.
+    rows = counts // 2 + 1
+    first_row = np.cumsum(rows) - rows
+    entries = np.arange(len(numbers)) + np.repeat(2 * first_row + 1 - first[:-1], counts)
+    table = np.zeros(2 * rows.sum(), np.int64)
+    table[entries] = numbers
+    table = table.reshape(-1, 2)
+    sums = np.cumsum(table, axis=0)
+    runs = sums - np.repeat(sums[first_row], rows, axis=0)  # without what lies before, earlier strings included
+    runs[first_row] = table[first_row]
+    return runs.reshape(-1)[entries]
 
 
 def _starts(items: Sequence[Sequence[object]]) -> np.ndarray:

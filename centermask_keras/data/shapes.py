@@ -24,10 +24,10 @@ OCCLUDED = 0.2  # an object counts as occluded if other objects hide this share 
 
 _CORNERS = {"circle": 48, "square": 4, "triangle": 3, "star": 10, "ring": 48}
 _OCCLUDED_OBJECTS = 0.33  # share of the objects to be occluded; one placement may hide two, which makes it about 0.36
-_MIN_VISIBLE = 0.35  # of the object; what shows less can hardly be told apart
+_MIN_VISIBLE = 0.5  # of the object; what shows less can hardly be told apart
 _MIN_RIM = 0.3  # of the edge of a ring's hole; without it a ring cannot be told from a circle
 _MIN_AREA = 0.005  # of the image: 82 pixels at 128 x 128
-_RADIUS = (0.14, 0.27)  # of the image's short side: 18 to 35 pixels at 128 x 128
+_RADIUS = (0.13, 0.25)  # of the image's short side: 17 to 32 pixels at 128 x 128
 _MIN_SIDE = 64  # pixels; below, rings lose their hole
 _PLACEMENTS = 60  # positions tried for one object
 
@@ -49,7 +49,7 @@ class ShapesImage:
 
 
 def make_shapes(
-    out_dir: str | Path, *, train: int = 600, val: int = 100, hw: tuple[int, int] = (128, 128), seed: int = 0
+    out_dir: str | Path, *, train: int = 2000, val: int = 100, hw: tuple[int, int] = (128, 128), seed: int = 0
 ) -> dict[str, Any]:
     """Write `train.json`, `val.json` and the folders `train/` and `val/` of PNG images.
 
@@ -89,8 +89,8 @@ def make_shapes(
 def make_image(rng: np.random.Generator, hw: tuple[int, int]) -> ShapesImage:
     """Draw one picture of 3 to 8 overlapping, textured shapes on a textured background.
 
-    Colours and textures say nothing about the class. Each object shows at least 35% of itself, and a ring enough of its
-    hole.
+    Colours and textures say nothing about the class. Each object shows at least half of itself, and a ring enough
+    of its hole.
     """
     labels, shapes = _place_shapes(rng, hw)
     colors = [rng.uniform(30, 225, 3)]

@@ -14,11 +14,12 @@ from keras import ops
 
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.pipeline import make_sample
+from centermask_keras.data.sample import make_sample
+from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.detectors.base import ReadPoints, detect
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, categories_of
-from centermask_keras.inference import make_eval_transform, to_objects
+from centermask_keras.inference import to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
 from centermask_keras.targets.saliency import class_planes_to_map

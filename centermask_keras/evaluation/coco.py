@@ -31,6 +31,8 @@ from centermask_keras.data.coco_json import (
     is_box,
     is_flag,
     is_id,
+    is_mask,
+    is_mask_or_none,
     is_side,
     is_text,
     quote,
@@ -64,7 +66,6 @@ def evaluate_coco(
     iou_type: IouType = "segm",
     backend: Backend = "faster",
     max_detections: Sequence[int] = (1, 10, 100),
-    use_cats: bool = True,
 ) -> dict[str, Any]:
     """Score COCO results.
 
@@ -76,7 +77,6 @@ def evaluate_coco(
         backend: "pycocotools" is the reference; "faster" is faster-coco-eval, which gives the same figures.
         max_detections: counts of best results per image and class. All figures but the `ar` of the smaller counts
             take the largest.
-        use_cats: False takes all categories for one; there is no row per class then.
 
     Returns:
         With the prefix `mask` or `box`: `mask_ap`, `mask_ap50`, `mask_ap75`, `mask_ap_small`, `_medium`, `_large`,
@@ -95,19 +95,10 @@ def evaluate_coco(
     ground_truth = _read_ground_truth(Path(annotations_path), iou_type)
     detections = _read_results(results, ground_truth, iou_type)
     limits = sorted(set(max_detections))
-    precision, recall = _run_backend(backend, ground_truth, detections, iou_type, limits, use_cats)
+    precision, recall = _run_backend(backend, ground_truth, detections, iou_type, limits)
     evaluation = _summarize(precision, recall, limits, PREFIX[iou_type])
-    evaluation["per_class"] = _summarize_classes(precision, ground_truth, PREFIX[iou_type]) if use_cats else []
+    evaluation["per_class"] = _summarize_classes(precision, ground_truth, PREFIX[iou_type])
     return evaluation
-
-
-def has_ground_truth(path: str | Path) -> bool:
-    """Say whether a COCO file has annotations at all; an `image_info` file of a test set has none.
-
-    Raises:
-        DataError: not a json file.
-    """
-    return "annotations" in read_json(Path(path))
 
 
 def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
@@ -210,9 +201,9 @@ def _read_rows(
 def _read_masks(table: Table, image_hw: list[tuple[int, int] | None], faults: Faults) -> list[RLE | None]:
     """Convert the segmentations; None for those at fault, of unknown images, and annotations without one."""
     if table.name == "annotations":
-        values = table.column("segmentation", _is_mask_or_none, "polygons or an RLE", default=None)
+        values = table.column("segmentation", is_mask_or_none, "polygons or an RLE", default=None)
     else:
-        values = table.column("segmentation", _is_mask, "polygons or an RLE")
+        values = table.column("segmentation", is_mask, "polygons or an RLE")
     rles: list[RLE | None] = [None] * len(values)
     for row, (value, hw) in enumerate(zip(values, image_hw, strict=True)):
         if not value or hw is None:
@@ -221,14 +212,14 @@ def _read_masks(table: Table, image_hw: list[tuple[int, int] | None], faults: Fa
             value = {**value, "counts": value["counts"].decode("latin-1")}
         fault = find_polygon_fault(value) if isinstance(value, list) else find_rle_fault(value, list(hw))
         if fault:
-            faults.add(f"{table.name}[{row}].segmentation", *fault)
+            faults.add(table.place(row, ".segmentation"), *fault)
         elif isinstance(value, dict) or any(len(part) >= MIN_POLYGON for part in value):
             rles[row] = segmentation_to_rle(value, hw)
-    _check_runs(rles, image_hw, table.name, faults)
+    _check_runs(rles, image_hw, table, faults)
     return rles
 
 
-def _check_runs(rles: list[RLE | None], image_hw: list[tuple[int, int] | None], name: str, faults: Faults) -> None:
+def _check_runs(rles: list[RLE | None], image_hw: list[tuple[int, int] | None], table: Table, faults: Faults) -> None:
     """Note the RLEs whose runs do not add up to their image: the COCO API may read beyond its memory, or never end."""
     found = [row for row, rle in enumerate(rles) if rle]
     for begin in range(0, len(found), CHECKED_TOGETHER):
@@ -237,19 +228,11 @@ def _check_runs(rles: list[RLE | None], image_hw: list[tuple[int, int] | None], 
             height, width = image_hw[row]
             if pixels != height * width:
                 expected = f"RLE runs that add up to {height} * {width} = {height * width} pixels"
-                faults.add(f"{name}[{row}].segmentation", expected, f"{pixels}" if pixels >= 0 else "damaged ones")
+                faults.add(table.place(row, ".segmentation"), expected, f"{pixels}" if pixels >= 0 else "damaged ones")
 
 
 def _is_score(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_mask(value: object) -> bool:
-    return type(value) in (list, dict)
-
-
-def _is_mask_or_none(value: object) -> bool:
-    return value is None or _is_mask(value)
 
 
 def _number(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -266,7 +249,6 @@ def _run_backend(
     detections: list[dict[str, Any]],
     iou_type: IouType,
     limits: list[int],
-    use_cats: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Match and accumulate.
 
@@ -295,7 +277,6 @@ def _run_backend(
             datasets.append(dataset)
         evaluator = COCOeval(*datasets, iou_type)
         evaluator.params.maxDets = limits
-        evaluator.params.useCats = int(use_cats)
         evaluator.evaluate()
         evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])

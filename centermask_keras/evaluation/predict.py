@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
-from centermask_keras.detectors import CenterMask
-from centermask_keras.evaluation.coco import evaluate_coco
-from centermask_keras.inference import Category, Predictor
+from centermask_keras.errors import CenterMaskError
+from centermask_keras.evaluation.coco import Backend, evaluate_coco
+from centermask_keras.inference import Category, Predictor, to_objects
 from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
 
 Progress = Callable[[int, int], None]
@@ -30,71 +29,94 @@ class Evaluation:
         figures: the COCO figures, `mask_ap` ... and `box_ap` ...; empty without ground truth (a test set).
         per_class: one dictionary per class with `name`, `mask_ap`, `box_ap`.
         results: COCO results, one per detection.
+        unreadable: the images that did not decode (`data.on_error` skip); their objects count as not found.
         seconds: `network`, `masks`, `scoring` and `total`.
     """
 
     figures: dict[str, float]
     per_class: list[dict[str, Any]]
     results: list[dict[str, Any]]
+    unreadable: list[str]
     seconds: dict[str, float]
 
 
 def evaluate_model(
-    detector: CenterMask, config: Config, annotations: Annotations, *, progress: Progress | None = None
+    predictor: Predictor, annotations: Annotations, *, backend: Backend = "faster", progress: Progress | None = None
 ) -> Evaluation:
     """Detect in every image of a dataset and score masks and boxes.
 
     Args:
-        detector: the detector to judge.
-        config: how images are read, and the mask threshold.
+        predictor: the model to judge; its configuration says how images are read and masks are cut.
         annotations: the dataset; without annotations in its file (COCO test-dev) nothing is scored.
+        backend: the scorer (see `evaluate_coco`).
         progress: told about every batch.
+
+    Raises:
+        CenterMaskError: the classes of the dataset are not those of the model.
+        ImageError: a file that does not decode (`data.on_error` stop).
     """
+    check_classes(predictor, annotations)
+    seconds = {"network": 0.0, "masks": 0.0, "scoring": 0.0}
     begin = time.perf_counter()
-    results, seconds = predict_dataset(detector, config, annotations, progress=progress)
+    results, unreadable = _predict_dataset(predictor, annotations, seconds, progress)
     figures: dict[str, float] = {}
     per_class: list[dict[str, Any]] = []
     if annotations.has_annotations:
         scoring = time.perf_counter()
-        figures, per_class = score(annotations, results, max_detections=config.model.max_detections)
+        most = predictor.config.model.max_detections
+        figures, per_class = score(annotations, results, max_detections=most, backend=backend)
         seconds["scoring"] = time.perf_counter() - scoring
     seconds["total"] = time.perf_counter() - begin
-    return Evaluation(figures, per_class, results, seconds)
+    return Evaluation(figures, per_class, results, unreadable, seconds)
 
 
-def predict_dataset(
-    detector: CenterMask, config: Config, annotations: Annotations, *, progress: Progress | None = None
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Detect in every image of a dataset.
-
-    Returns:
-        COCO results with the dataset's image and category ids, and the seconds spent in `network` and `masks`.
+def check_classes(predictor: Predictor, annotations: Annotations) -> None:
+    """Hold a dataset to the classes of a model: the same names in the same order.
 
     Raises:
-        ImageError: a file that does not decode.
+        CenterMaskError: the first difference.
     """
-    predictor = Predictor(detector, config, categories_of(annotations))
-    seconds = {"network": 0.0, "masks": 0.0}
+    ours, theirs = [category.name for category in predictor.categories], annotations.class_names
+    if len(ours) != len(theirs):
+        raise CenterMaskError(
+            f"{annotations.path}: expected {len(ours)} categories (those of the model), received {len(theirs)}"
+        )
+    for index, (expected, received) in enumerate(zip(ours, theirs, strict=True)):
+        if expected != received:
+            raise CenterMaskError(
+                f"{annotations.path}: category {index + 1}: expected {expected!r} (of the model), received {received!r}"
+            )
+
+
+def _predict_dataset(
+    predictor: Predictor, annotations: Annotations, seconds: dict[str, float], progress: Progress | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return COCO results with the dataset's ids and the unreadable files; add to the seconds."""
+    categories, threshold = categories_of(annotations), predictor.config.eval.mask_threshold
     results: list[dict[str, Any]] = []
+    unreadable: list[str] = []
     done = 0
-    for batch in iterate_eval_batches(config, annotations):
+    for batch in iterate_eval_batches(predictor.config, annotations):
         begin = time.perf_counter()
         detections = predictor.detect(batch["image"])
         between = time.perf_counter()
-        for row, image_id in enumerate(batch["image_id"]):
+        for row, readable in enumerate(batch["readable"]):
+            if not readable:
+                unreadable.append(str(annotations.image_path(int(batch["index"][row]))))
+                continue
             hw = tuple(int(side) for side in batch["image_hw"][row])
-            found = predictor.to_objects(detections, row, batch["transform"][row], hw)
-            results += found.to_coco(int(image_id))
+            found = to_objects(detections, row, batch["transform"][row], hw, categories, threshold)
+            results += found.to_coco(int(batch["image_id"][row]))
         seconds["network"] += between - begin
         seconds["masks"] += time.perf_counter() - between
-        done += len(batch["image_id"])
+        done += len(batch["image"])
         if progress:
             progress(done, len(annotations))
-    return results, seconds
+    return results, unreadable
 
 
 def score(
-    annotations: Annotations, results: list[dict[str, Any]], *, max_detections: int
+    annotations: Annotations, results: list[dict[str, Any]], *, max_detections: int, backend: Backend = "faster"
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Score COCO results by mask and by box.
 
@@ -102,6 +124,7 @@ def score(
         annotations: the dataset; its file is what the results are compared with.
         results: COCO results.
         max_detections: K of the model; the scorer counts that many per image, and never fewer than COCO's 100.
+        backend: the scorer (see `evaluate_coco`).
 
     Returns:
         The figures of both (`mask_ap` ..., `box_ap` ...) and one row per class.
@@ -110,7 +133,7 @@ def score(
     figures: dict[str, float] = {}
     rows: dict[str, dict[str, Any]] = {}
     for iou_type in ("segm", "bbox"):
-        scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits)
+        scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits, backend=backend)
         for row in scored.pop("per_class"):
             rows.setdefault(row["name"], {}).update(row)
         figures |= scored

@@ -1,4 +1,4 @@
-"""Boxes as arrays: the two formats, clipping, area.
+"""Boxes as arrays: the two formats, clipping.
 
 Stage: geometry. Inside, boxes are continuous `xyxy`; `xywh` exists only at the COCO border.
 """
@@ -25,10 +25,3 @@ def clip_boxes(boxes: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
     height, width = hw
     boxes = np.asarray(boxes)
     return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
-
-
-def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """Return the areas [...] of boxes [..., 4] (xyxy); 0 where an edge is beyond its opposite."""
-    boxes = np.asarray(boxes)
-    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
-    return sides[..., 0] * sides[..., 1]

@@ -16,7 +16,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     After update t (1, 2, ...) every float variable becomes d * average + (1 - d) * value with
     d = min(decay, (1 + t) / (10 + t)): the warm-up lets short runs forget their random initial weights.
-    Without a decay `averaged` is a plain copy, made when asked for.
+    Without a decay `averaged` is a plain copy, made by `update`.
 
     Args:
         averaged: model of the same structure as the trained one; never compiled, so that its file has no optimizer.
@@ -40,11 +40,10 @@ class WeightAverage(keras.callbacks.Callback):
         self._updates = updates
         self._move(tf.constant(min(self._decay, (1 + updates) / (10 + updates)), "float32"))
 
-    def current(self) -> keras.Model:
-        """Return the model to evaluate and to save, with the weights of this moment."""
+    def update(self) -> None:
+        """Bring `averaged` to this moment; needed without a decay only."""
         if self._decay is None:
             self.averaged.set_weights(self.model.get_weights())
-        return self.averaged
 
     def _assign_averages(self, decay: tf.Tensor) -> None:
         for value, average in zip(self.model.weights, self.averaged.weights, strict=True):

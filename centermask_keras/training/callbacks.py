@@ -20,9 +20,10 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
+from centermask_keras.inference import Predictor
 from centermask_keras.training.averaging import WeightAverage
+from centermask_keras.training.run_folder import BEST_WEIGHTS, LAST_WEIGHTS, RunFolder
 from centermask_keras.training.run_folder import Progress as RunProgress
-from centermask_keras.training.run_folder import RunFolder
 
 LOSSES = ("loss", "heatmap", "offset", "size", "mask", "saliency")
 EXAMPLES = 4  # validation images drawn for TensorBoard: they fill a screen
@@ -87,11 +88,20 @@ class EpochFigures(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """Evaluate the averaged weights every few epochs and at the last, add the figures to the logs, save the best."""
+    """Evaluate the averaged weights every few epochs and at the last, add the figures to the logs, save the best.
+
+    Args:
+        predictor: runs the averaged model; one for the whole training, so that its graph is traced once.
+        annotations: the validation set.
+        average: keeps that model.
+        run: where the best weights go.
+        progress: remembers the best.
+        on_progress: told about every batch.
+    """
 
     def __init__(
         self,
-        config: Config,
+        predictor: Predictor,
         annotations: Annotations,
         average: WeightAverage,
         run: RunFolder,
@@ -100,7 +110,8 @@ class Validation(keras.callbacks.Callback):
         on_progress: Callable[[int, int], None],
     ) -> None:
         super().__init__()
-        self._config = config
+        self._predictor = predictor
+        self._settings = predictor.config.train
         self._annotations = annotations
         self._average = average
         self._run = run
@@ -111,15 +122,15 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         number = epoch + 1
         self.evaluation = None
-        if number % self._config.train.validate_every and number != self._config.train.epochs:
+        if number % self._settings.validate_every and number != self._settings.epochs:
             return
-        model = self._average.current()
-        self.evaluation = evaluate_model(model, self._config, self._annotations, progress=self._on_progress)
+        self._average.update()
+        self.evaluation = evaluate_model(self._predictor, self._annotations, progress=self._on_progress)
         logs.update(self.evaluation.figures)
         best, mask_ap = self._progress.best_mask_ap, logs["mask_ap"]
         if best is None or mask_ap > best:
             self._progress.best_mask_ap, self._progress.best_epoch = mask_ap, number
-            self._run.save_weights(model)
+            self._run.save_weights(self._average.averaged, BEST_WEIGHTS)
             self._run.update_record(best={"epoch": number, **self.evaluation.figures})
 
 
@@ -147,13 +158,14 @@ class TensorBoardWriter(keras.callbacks.Callback):
 
 
 class RunRecorder(keras.callbacks.Callback):
-    """Write a row of metrics, the record and the state to continue from, at the end of every epoch."""
+    """Write a row of metrics, the last weights, the record and the state to continue from, after every epoch."""
 
     def __init__(
         self,
         run: RunFolder,
         progress: RunProgress,
         variables: dict[str, list[keras.Variable]],
+        average: WeightAverage,
         counters: SampleCounters,
         *,
         steps_per_epoch: int,
@@ -162,6 +174,7 @@ class RunRecorder(keras.callbacks.Callback):
         self._run = run
         self._progress = progress
         self._variables = variables
+        self._average = average
         self._counters = counters
         self._steps_per_epoch = steps_per_epoch
 
@@ -174,6 +187,8 @@ class RunRecorder(keras.callbacks.Callback):
         progress.step = progress.epoch * self._steps_per_epoch
         progress.seconds += time.perf_counter() - self._begin
         self._run.append_metrics({"epoch": progress.epoch, "step": progress.step, **logs})
+        self._average.update()
+        self._run.save_weights(self._average.averaged, LAST_WEIGHTS)
         self._run.update_record(epochs=progress.epoch, seconds=progress.seconds, samples=self._counters.to_dict())
         self._run.save_state(progress, self._variables)  # last: from here on the epoch counts as done
 
@@ -184,7 +199,7 @@ class TrainingDisplay(keras.callbacks.Callback):
     Args:
         console: where to.
         progress: of the run; says which epoch is the best.
-        counters: of the input pipeline; shown once, after the first epoch.
+        counters: of the input pipeline; shown after the first epoch, and again when another file had to be skipped.
         settings: epochs and batch size.
         steps_per_epoch: batches.
     """
@@ -204,7 +219,7 @@ class TrainingDisplay(keras.callbacks.Callback):
         self._counters = counters
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
-        self._samples_told = False
+        self._files_told: int | None = None  # skipped files when the counts were shown
         self._first: tuple[float, int] | None = None  # time and step after the first batch, which compiles
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -254,9 +269,10 @@ class TrainingDisplay(keras.callbacks.Callback):
             line += f"  mask AP {logs['mask_ap']:.3f}  box AP {logs['box_ap']:.3f}"
             line += "  best so far" if self._progress.best_epoch == epoch + 1 else ""
         self._print(line)
-        if not self._samples_told:
-            self._samples_told = True
-            self._print(_samples_text(self._counters.to_dict()))
+        counts = self._counters.to_dict()
+        if self._files_told != len(counts["skipped"]):
+            self._files_told = len(counts["skipped"])
+            self._print(_samples_text(counts))
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -276,7 +292,7 @@ def _losses_text(logs: dict[str, Any], names: tuple[str, ...] = LOSSES) -> str:
 def _samples_text(counts: dict[str, Any]) -> str:
     """Say what the input pipeline left out, in one line, and which files in another one."""
     reasons = [f"{counts[name]:,} {reason}" for name, reason in LEFT_OUT.items() if counts[name]]
-    text = f"first epoch: {counts['objects']:,} objects in {counts['samples']:,} images"
+    text = f"read so far: {counts['objects']:,} objects in {counts['samples']:,} images"
     text += f"; left out: {', '.join(reasons)}" if reasons else "; none left out"
     files = list(counts["skipped"])
     if files:

@@ -13,11 +13,13 @@ import tensorflow as tf
 from rich.console import Console
 
 import centermask_keras
-from centermask_keras.config import Config
+from centermask_keras.config import Config, check_files
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, steps_per_epoch
 from centermask_keras.detectors import CenterMask, build_detector
-from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.errors import CenterMaskError, ConfigError, DataError
+from centermask_keras.evaluation.predict import categories_of
+from centermask_keras.inference import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (
     EpochFigures,
@@ -72,10 +74,8 @@ def train(
         CenterMaskError: a loss is not finite; the message names step, epoch and losses.
     """
     console = console or Console()
-    train_set, val_set = (
-        load_annotations(dataset.annotations, dataset.images, crowd=config.data.crowd)
-        for dataset in (config.data.train, config.data.val)
-    )
+    check_files(config, name)
+    train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     run = open_run(run_dir, config, overwrite=overwrite)
     _write_record(run, config, name, train_set, val_set)
@@ -91,21 +91,24 @@ def _fit(
     model = _compiled_model(config, schedule, jit_compile=jit_compile)
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
-    variables = {"model": model.variables, "optimizer": model.optimizer.variables, "average": averaged.weights}
+    variables = {"model": model.variables, "optimizer": model.optimizer.variables}
+    if settings.ema_decay is not None:
+        variables["average"] = averaged.weights
     progress = run.load_state(variables)
     _announce(console, run, progress, config)
 
-    counters = SampleCounters()
+    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the epochs before, if there were any
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
-    validation = Validation(config, val_set, average, run, progress, on_progress=display.show_validation)
+    predictor = Predictor(averaged, config, categories_of(val_set))
+    validation = Validation(predictor, val_set, average, run, progress, on_progress=display.show_validation)
     callbacks = [
         StopOnNonFiniteLoss(config, train_set, run, steps_per_epoch=steps),
         average,
         EpochFigures(schedule, steps_per_epoch=steps, batch_size=settings.batch_size),
         validation,
         TensorBoardWriter(run, validation, val_set, steps_per_epoch=steps),
-        RunRecorder(run, progress, variables, counters, steps_per_epoch=steps),
+        RunRecorder(run, progress, variables, average, counters, steps_per_epoch=steps),
         display,
     ]
     dataset = make_train_dataset(config, train_set, start=progress.step, counters=counters)
@@ -120,10 +123,11 @@ def _fit(
                 verbose=0,
                 callbacks=callbacks,
             )
-    except tf.errors.ResourceExhaustedError:
+    except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
-            f"out of memory: expected train.batch_size {settings.batch_size} to fit the device. "
-            "Pass a smaller one with --overwrite, and a larger train.accumulation_steps to make up for it"
+            f"expected memory for a batch of {settings.batch_size} (train.batch_size), received: "
+            f"{str(error.message).splitlines()[0]}\n"
+            "Pass a smaller train.batch_size with --overwrite, and train.accumulation_steps to make up for it"
         ) from None
     except tf.errors.OpError:
         if counters.error is None:
@@ -131,6 +135,19 @@ def _fit(
         raise counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
     run.update_record(finished=True)
     return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
+
+
+def _load_datasets(config: Config) -> list[Annotations]:
+    """Load training and validation set; the faults of both come in one error."""
+    loaded, problems = [], []
+    for dataset in (config.data.train, config.data.val):
+        try:
+            loaded.append(load_annotations(dataset.annotations, dataset.images, crowd=config.data.crowd))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return loaded
 
 
 def _check_classes(config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:

@@ -21,7 +21,8 @@ from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
 
 CONFIG = "config.json"
-WEIGHTS = "model.weights.h5"
+BEST_WEIGHTS = "model.weights.h5"
+LAST_WEIGHTS = "last.weights.h5"
 STATE = "state.npz"
 METRICS = "metrics.csv"
 RECORD = "run.json"
@@ -29,7 +30,7 @@ TENSORBOARD = "tensorboard"
 NAN_BATCH = "nan_batch_step_{step}.npz"
 PARTIAL = "partial.{name}"  # a prefix, because Keras insists on the ending of a weights file
 MADE_BY_A_RUN = (
-    *(CONFIG, WEIGHTS, STATE, METRICS, RECORD),
+    *(CONFIG, BEST_WEIGHTS, LAST_WEIGHTS, STATE, METRICS, RECORD),
     *(f"{TENSORBOARD}/events.out.*", NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
 )
 START_ANEW = "Pass another --run, or --overwrite to start anew"
@@ -69,11 +70,11 @@ class RunFolder:
     def tensorboard(self) -> Path:
         return self.path / TENSORBOARD
 
-    def save_weights(self, model: keras.Model) -> None:
+    def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
-        partial = self.path / PARTIAL.format(name=WEIGHTS)
+        partial = self.path / PARTIAL.format(name=name)
         model.save_weights(partial)
-        os.replace(partial, self.path / WEIGHTS)
+        os.replace(partial, self.path / name)
 
     def save_state(self, progress: Progress, variables: dict[str, list[keras.Variable]]) -> None:
         """Write everything that training needs to continue.
@@ -176,7 +177,7 @@ def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFold
             for path in run.path.glob(pattern):
                 path.unlink()
     # Weights with a record that says nothing of "finished" were shipped or imported: training must not replace them.
-    if run.read_record().get("finished", (run.path / WEIGHTS).exists()):
+    if run.read_record().get("finished", (run.path / BEST_WEIGHTS).exists()):
         raise ConfigError(
             f"{run.path}: expected a new folder or an unfinished run, received a finished one. {START_ANEW}"
         )

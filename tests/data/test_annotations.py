@@ -83,7 +83,6 @@ def test_columns(tmp_path):
         "classes": np.int32,
         "crowd": np.bool_,
         "annotation_ids": np.int64,
-        "areas": np.float32,
     }
     assert {key: getattr(dataset, key).dtype.type for key in dtypes} == dtypes
     np.testing.assert_array_equal(dataset.boxes, [[2.5, 3, 12, 9.5]] * 2)
@@ -119,13 +118,13 @@ FAULTS = {
     "not json": ("{", "line 1, column 2", "json", "Expecting property name enclosed in double quotes"),
     "nan": (
         json.dumps(changed(bbox=[1, float("nan"), 3, 4])),
-        "annotations[0].bbox[1]",
+        "annotations[0].bbox[1] (id 11)",
         "a finite number",
         "NaN",
     ),
     "infinite": (
         json.dumps(changed(bbox=[1, 77, 3, 4])).replace("77", "1e999"),
-        "annotations[0].bbox",
+        "annotations[0].bbox (id 11)",
         "[x, y, width, height], each of at most 1e6 pixels",
         "[1, Infinity, 3, 4]",
     ),
@@ -150,28 +149,38 @@ FAULTS = {
         "5",
     ),
     "text for an id": (changed(id="11"), "annotations[0].id", "an integer", '"11"'),
-    "no image_id": (changed(image_id=None), "annotations[0].image_id", "an integer", "nothing"),
-    "no category_id": (changed(category_id=None), "annotations[0].category_id", "an integer", "nothing"),
+    "no image_id": (changed(image_id=None), "annotations[0].image_id (id 11)", "an integer", "nothing"),
+    "no category_id": (changed(category_id=None), "annotations[0].category_id (id 11)", "an integer", "nothing"),
     "three numbers for a box": (
         changed(bbox=[1, 2, 3]),
-        "annotations[0].bbox",
+        "annotations[0].bbox (id 11)",
         "[x, y, width, height], each of at most 1e6 pixels",
         "[1, 2, 3]",
     ),
-    "no area": (changed(area=None), "annotations[0].area", "a number from 0 to 1e12", "nothing"),
-    "crowd of 2": (changed(iscrowd=2), "annotations[0].iscrowd", "0 or 1", "2"),
-    "text for a mask": (changed(segmentation="x"), "annotations[0].segmentation", "polygons or an RLE", '"x"'),
+    "no area": (changed(area=None), "annotations[0].area (id 11)", "a number from 0 to 1e12", "nothing"),
+    "crowd of 2": (changed(iscrowd=2), "annotations[0].iscrowd (id 11)", "0 or 1", "2"),
+    "text for a mask": (changed(segmentation="x"), "annotations[0].segmentation (id 11)", "polygons or an RLE", '"x"'),
     "no file name": (
         _images(lambda images: images[2].pop("file_name")),
-        "images[2].file_name",
+        "images[2].file_name (id 3)",
         "a path relative to the images folder",
         "nothing",
     ),
-    "no height": (_images(lambda images: images[2].pop("height")), "images[2].height", "a positive integer", "nothing"),
-    "width of 0": (_images(lambda images: images[2].update(width=0)), "images[2].width", "a positive integer", "0"),
+    "no height": (
+        _images(lambda images: images[2].pop("height")),
+        "images[2].height (id 3)",
+        "a positive integer",
+        "nothing",
+    ),
+    "width of 0": (
+        _images(lambda images: images[2].update(width=0)),
+        "images[2].width (id 3)",
+        "a positive integer",
+        "0",
+    ),
     "no category name": (
         {**make_document(), "categories": [{"id": 7}]},
-        "categories[0].name",
+        "categories[0].name (id 7)",
         "a name",
         "nothing",
     ),
@@ -251,10 +260,9 @@ def test_dataset_without_objects_is_an_ordinary_one(tmp_path):
     assert dataset.boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize("check_headers", [True, False])
-def test_missing_image_stops(tmp_path, check_headers):
+def test_missing_image_stops(tmp_path):
     document = _images(lambda images: images[1].update(file_name="none.jpg"))
-    (problem,) = faults_of(tmp_path, document, check_headers=check_headers)
+    (problem,) = faults_of(tmp_path, document)
     assert str(problem) == (
         f"{tmp_path}/photos/none.jpg: image 2: expected a readable image, received no such file or directory"
     )
@@ -269,11 +277,9 @@ def test_missing_folder_of_images_is_one_fault(tmp_path):
 def test_undecodable_header_stops(tmp_path):
     path, images = write(tmp_path, make_document())
     (images / "3.png").write_bytes(b"not an image")
-    with pytest.raises(
-        DataError, match=r"3\.png: image 3: expected a readable image, received a file that starts with"
-    ):
+    message = r"3\.png: image 3: expected a JPEG, PNG, BMP or WebP image, received a file that starts with b'not an i'"
+    with pytest.raises(DataError, match=message):
         load_annotations(path, images)
-    assert len(load_annotations(path, images, check_headers=False)) == 3
 
 
 def test_image_of_another_size_stops(tmp_path):
@@ -309,7 +315,7 @@ def test_all_faults_are_listed_at_once(tmp_path):
         "images[3].file_name",
         "images[3].height",
         "images[3].width",
-        "annotations[1].bbox",
+        "annotations[1].bbox (id 12)",
         "annotation 11 (image 1)",
         "image 3",
     ]
@@ -502,5 +508,5 @@ def test_a_hundred_thousand_objects_load_in_seconds(tmp_path):
 
 def test_masks_stay_as_small_as_in_the_file(nuclei_train):
     path = nuclei_train / "annotations" / "instances.json"
-    dataset = load_annotations(path, nuclei_train / "images", check_headers=False)
+    dataset = load_annotations(path, nuclei_train / "images")
     assert len(pickle.dumps(dataset)) < path.stat().st_size

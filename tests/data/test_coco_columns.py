@@ -70,5 +70,5 @@ def test_objects_of_an_image_at_fault_are_no_fault_of_their_own():
         "annotations": [annotation(1, 1), annotation(2, 2)],
     }
     columns, faults = read(document)
-    assert faults == ["categories[0].name", "images[0].height"]
+    assert faults == ["categories[0].name (id 4)", "images[0].height (id 1)"]
     assert columns["annotation_ids"].tolist() == [2]

@@ -70,6 +70,45 @@ def test_every_nan_is_listed_with_its_path(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"images": NaN, "images": [], "annotations": []}', [("images", "NaN")]),
+        ('{"a": [{"b": NaN}], "a": 1, "c": Infinity}', [("a[0].b", "NaN"), ("c", "Infinity")]),
+        ('{"a": -Infinity, "a": NaN}', [("a", "-Infinity"), ("a", "NaN")]),
+        ("NaN", [("top level", "NaN")]),
+    ],
+)
+def test_nan_under_a_repeated_key_is_found(tmp_path, content, expected):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, content)
+    assert [(problem.where, problem.received) for problem in caught.value.problems] == expected
+
+
+def test_nan_is_listed_with_the_id_of_its_object(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, '{"a": [{"bbox": [1, NaN], "id": 5, "more": {"x": NaN}}, {"id": NaN, "y": NaN}]}')
+    assert [problem.where for problem in caught.value.problems] == [
+        "a[0].bbox[1] (id 5)",
+        "a[0].more.x (id 5)",
+        "a[1].id",
+        "a[1].y",
+    ]
+
+
+def test_of_a_repeated_key_the_last_value_counts(tmp_path):
+    assert read(tmp_path, '{"images": 1, "images": []}') == {"images": []}
+
+
+def test_nan_in_a_file_that_is_no_json_is_one_fault(tmp_path):
+    with pytest.raises(DataError, match="line 1, column 11"):
+        read(tmp_path, '{"a": NaN ')
+    for depth in (10, 700, 1500, 50_000):  # some are too deep to be searched, or even to be read
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, "[" * depth + "NaN" + "]" * depth)
+        assert len(caught.value.problems) == 1
+
+
 def table(records: list) -> tuple[Table, Faults]:
     faults = Faults("a.json")
     return Table(records, "images", faults), faults
@@ -104,12 +143,12 @@ def test_every_missing_list_is_named():
 
 
 def test_column_notes_faults_and_keeps_the_other_rows():
-    rows, faults = table([{"height": 4}, {"height": "4"}, 7, {}, {"height": 5}])
+    rows, faults = table([{"height": 4}, {"height": "4", "id": 8}, 7, {}, {"height": 5}])
     assert rows.column("height", is_side, "a positive integer", instead=0) == [4, 0, 0, 0, 5]
     assert rows.keep.tolist() == [True, False, False, False, True]
     assert [str(problem) for problem in faults.problems] == [
         "a.json: images[2]: expected an object, received 7",
-        'a.json: images[1].height: expected a positive integer, received "4"',
+        'a.json: images[1].height (id 8): expected a positive integer, received "4"',
         "a.json: images[3].height: expected a positive integer, received nothing",
     ]
 

@@ -24,10 +24,10 @@ def test_letterbox_lands_on_whole_pixels_in_the_middle(hw, canvas_hw):
 
 
 def test_keep_pads_to_the_next_multiple_in_the_middle():
-    transform, canvas_hw = make_keep((427, 640))
+    transform, canvas_hw = make_keep((427, 640), 32)
     assert canvas_hw == (448, 640)
     np.testing.assert_array_equal(transform, [1.0, 1.0, 0.0, 10.0])
-    assert make_keep((64, 33))[1] == (64, 64)
+    assert make_keep((64, 33), 32)[1] == (64, 64)
     assert make_keep((5, 5), multiple=8)[1] == (8, 8)
 
 

@@ -170,7 +170,9 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
     with pytest.raises(tf.errors.OpError):
         batches(make_train_dataset(configure(hw=(64, 64)), annotations, counters=counters), 8)
     assert isinstance(counters.error, ImageError)
-    assert counters.error.path == str(path) and str(path) in str(counters.error)
+    assert (counters.error.path, counters.error.image_id) == (str(path), annotations.image_ids[5])
+    image = f"{path} (image id {annotations.image_ids[5]})"
+    assert str(counters.error) == f"{image}: expected a readable image, received: premature end of JPEG"
 
 
 def test_a_corrupt_file_is_skipped_counted_and_replaced(spoiled, coco_tiny):
@@ -201,13 +203,15 @@ def test_a_corrupt_file_stops_the_evaluation_and_is_named(spoiled):
     annotations, path = spoiled
     with pytest.raises(ImageError) as error:
         list(iterate_eval_batches(configure(), annotations))
-    assert error.value.path == str(path)
+    assert (error.value.path, error.value.image_id) == (str(path), annotations.image_ids[5])
 
 
 def test_an_image_of_another_size_than_annotated_is_an_error(tmp_path):
     annotations = write_dataset(tmp_path, [[]])()
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 128, 3), np.uint8))
-    with pytest.raises(ImageError, match="expected 128 x 128 pixels as annotated, received 64 x 128"):
+    with pytest.raises(
+        ImageError, match=r"0\.png \(image id 1\): expected 128 x 128 pixels as annotated, received: 64 x 128"
+    ):
         make_sample(annotations, 0, config=configure(), transform=IDENTITY)
 
 

@@ -47,7 +47,7 @@ def test_whole_shifts_copy_the_pixels(top, left):
 def test_keep_shows_a_photo_unchanged(coco_tiny):
     path = sorted((coco_tiny / "images").iterdir())[0]
     image = read_image(path)
-    transform, canvas_hw = make_keep(image.shape[:2])
+    transform, canvas_hw = make_keep(image.shape[:2], 32)
     canvas = preprocess_image(image, transform, canvas_hw)
     top, left = int(transform[3]), int(transform[2])
     height, width = image.shape[:2]

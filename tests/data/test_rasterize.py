@@ -8,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from centermask_keras.data.rasterize import rasterize_masks, rasterize_plane, rasterize_planes, rle_runs
+from centermask_keras.data.rasterize import rasterize_masks, rasterize_planes
 from centermask_keras.data.transform import make_letterbox, make_random_affine, mirror
 from centermask_keras.geometry.boxes import clip_boxes, xywh_to_xyxy
 from centermask_keras.geometry.transform import apply_to_boxes, compose, invert
 
 IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])
 CANVAS = (512, 512)
+
+
+def rasterize_plane(segmentations, transform, image_hw, grid_hw, stride):
+    """Draw all masks into one plane."""
+    planes = np.zeros(len(segmentations), np.int64)
+    return rasterize_planes(segmentations, planes, transform, image_hw, count=1, grid_hw=grid_hw, stride=stride)[0]
 
 
 def decode(segmentation, hw, zoom=1):
@@ -249,12 +255,21 @@ def test_nothing_to_draw():
     assert not rasterize_plane([outside], IDENTITY, (10, 10), (2, 2), 4).any()
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_runs_equal_the_decoder_of_pycocotools(height, width, seed, density):
-    bitmap = (np.random.default_rng(seed).random((height, width)) < density).astype(np.uint8)
-    rle = coco_mask.encode(np.asfortranarray(bitmap))
-    runs = rle_runs(rle)
-    decoded = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
-    np.testing.assert_array_equal(decoded, bitmap)
-    plane = rasterize_plane([rle], IDENTITY, (height, width), (height, width), 1)
-    np.testing.assert_array_equal(plane, 255 * bitmap)
+def test_run_length_masks_that_overlap_within_a_cell_add_up_to_at_most_the_cell():
+    """Cells of 4 x 4: the same half twice fills the first cell, what one mask fills alone stays full."""
+    rles = [coco_mask.frPyObjects([square(*corners).tolist()], 4, 8)[0] for corners in ((2, 0, 8, 4), (2, 0, 6, 4))]
+    np.testing.assert_array_equal(rasterize_plane(rles[:1], IDENTITY, (4, 8), (1, 2), 4), [[128, 255]])
+    np.testing.assert_array_equal(rasterize_plane(rles, IDENTITY, (4, 8), (1, 2), 4), [[255, 255]])
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(0, 2**32), st.sampled_from([0.0, 0.02, 0.5, 1.0])), min_size=1, max_size=4),
+)
+def test_random_masks_at_their_own_size_equal_the_decoder_of_pycocotools(height, width, masks):
+    bitmaps = [np.random.default_rng(seed).random((height, width)) < density for seed, density in masks]
+    rles = [coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8))) for bitmap in bitmaps]
+    hw = (height, width)
+    planes = rasterize_planes(rles, np.arange(len(rles)), IDENTITY, hw, count=len(rles), grid_hw=hw, stride=1)
+    np.testing.assert_array_equal(planes, 255 * np.array(bitmaps))

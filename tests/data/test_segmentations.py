@@ -15,6 +15,7 @@ from centermask_keras.data.segmentations import (
     find_polygon_fault,
     find_rle_fault,
     rle_pixels,
+    rle_runs,
 )
 
 TRIANGLE, SQUARE = [0, 0, 9.5, 0, 4, 8], [1, 1, 5, 1, 5, 5, 1, 5]
@@ -65,10 +66,11 @@ def test_well_formed_polygons(polygons):
         [[0, 0, None, 1, 2, 2]],
         [[0, 0, True, 1, 2, 2]],
         [[0, 0, float("inf"), 1, 2, 2]],
+        [[0, 0, float("nan"), 1, 2, 2]],
         [[0, 0, 10**400, 1, 2, 2]],
         [[[0, 0], [1, 1], [2, 2]]],
     ],
-    ids=["flat", "odd", "text", "null", "bool", "infinite", "huge", "points"],
+    ids=["flat", "odd", "text", "null", "bool", "infinite", "nan", "huge", "points"],
 )
 def test_malformed_polygons(polygons):
     expected, _ = find_polygon_fault(polygons)
@@ -111,6 +113,31 @@ def test_pixels_of_random_masks(shapes):
     ]
     expected = [height * width for height, width, _ in shapes]
     assert rle_pixels([rle["counts"] for rle in rles]).tolist() == expected
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([None, 0, 0.02, 0.5, 1])
+        ),
+        max_size=6,
+    )
+)
+def test_runs_of_random_masks_equal_the_decoder_of_pycocotools(shapes):
+    """None stands for a string that is no RLE: it has no runs, and does not disturb its neighbours."""
+    bitmaps = [
+        None
+        if density is None
+        else (np.random.default_rng(seed).random((height, width)) < density).astype(np.uint8, order="F")
+        for height, width, seed, density in shapes
+    ]
+    counts = [b"P1 5" if bitmap is None else coco_mask.encode(bitmap)["counts"] for bitmap in bitmaps]
+    runs, starts = rle_runs(counts)
+    assert len(starts) == len(counts) + 1 and starts[0] == 0 and starts[-1] == len(runs)
+    for bitmap, begin, end in zip(bitmaps, starts[:-1], starts[1:], strict=True):
+        own = runs[begin:end]
+        decoded = np.repeat(np.arange(len(own)) % 2, own)
+        np.testing.assert_array_equal(decoded, [] if bitmap is None else bitmap.ravel(order="F"))
 
 
 def test_pixels_of_long_runs():

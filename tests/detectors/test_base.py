@@ -158,8 +158,9 @@ def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
     np.testing.assert_allclose(totals[True], totals[False], rtol=1e-3)
 
 
-def test_small_training_step_compiles_under_xla():
-    config = small_config('model.dtype_policy="mixed_bfloat16"')
+@pytest.mark.parametrize("deformable", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_small_training_step_in_bfloat16_compiles_under_xla(deformable):
+    config = small_config('model.dtype_policy="mixed_bfloat16"', f"model.deformable={json.dumps(deformable)}")
     batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
     detector = build_detector(config)
     detector.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from centermask_keras.errors import DataError
-from centermask_keras.evaluation.coco import evaluate_coco, has_ground_truth, write_results
+from centermask_keras.evaluation.coco import evaluate_coco, write_results
 
 BACKENDS = ["faster", "pycocotools"]
 PUBLISHED = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -93,17 +93,15 @@ def test_published_figures(coco_eval_reference, iou_type, prefix, backend, capfd
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("limits", "use_cats"), [((1, 10, 400), True), ((3,), True), ((100, 5, 2, 1), True), ((1, 10, 100), False)]
-)
+@pytest.mark.parametrize("limits", [(1, 10, 400), (3,), (100, 5, 2, 1)])
 @pytest.mark.parametrize(("iou_type", "prefix"), [("segm", "mask"), ("bbox", "box")])
-def test_backends_agree_for_any_limits(coco_eval_reference, iou_type, prefix, limits, use_cats):
+def test_backends_agree_for_any_limits(coco_eval_reference, iou_type, prefix, limits):
     annotations = coco_eval_reference / "instances_val2014_100.json"
     results = coco_eval_reference / f"instances_val2014_fake{iou_type}100_results.json"
-    options = {"iou_type": iou_type, "max_detections": limits, "use_cats": use_cats}
+    options = {"iou_type": iou_type, "max_detections": limits}
     faster, reference = (evaluate_coco(annotations, results, backend=backend, **options) for backend in BACKENDS)
     assert [name for name in faster if name != "per_class"] == names(prefix, sorted(limits))
-    assert len(faster["per_class"]) == (80 if use_cats else 0)
+    assert len(faster["per_class"]) == 80
     assert_same(faster, reference)
 
 
@@ -235,6 +233,7 @@ def test_only_boxes_can_be_written_and_scored(tmp_path, truth):
         ("segm", {"category_id": None}, "category_id: expected the id of a category"),
         ("bbox", {"score": "0.9"}, 'score: expected a finite number, received "0.9"'),
         ("bbox", {"score": float("nan")}, "score: expected a finite number, received NaN"),
+        ("bbox", {"bbox": [1, float("nan"), 2, 2]}, "bbox: expected [x, y, width, height], each of at most 1e6 pixels"),
         ("bbox", {"bbox": [1, 2, 3]}, "bbox: expected [x, y, width, height]"),
         ("segm", {"segmentation": "mask"}, "segmentation: expected polygons or an RLE"),
         ("segm", {"segmentation": {"counts": "00"}}, "segmentation: expected RLE size [60, 80]"),
@@ -290,11 +289,14 @@ def test_file_without_results_is_an_error(tmp_path, truth, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"category_id": 5}, r"annotations\[0\].category_id: expected the id of a category"),
-        ({"image_id": 5}, r"annotations\[0\].image_id: expected the id of an image"),
-        ({"segmentation": {"size": [9, 9], "counts": "aa"}}, r"annotations\[0\].segmentation: expected RLE size"),
-        ({"iscrowd": 2}, r"annotations\[0\].iscrowd: expected 0 or 1"),
-        ({"area": "big"}, r"annotations\[0\].area: expected a number from 0"),
+        ({"category_id": 5}, r"annotations\[0\].category_id \(id 1\): expected the id of a category"),
+        ({"image_id": 5}, r"annotations\[0\].image_id \(id 1\): expected the id of an image"),
+        (
+            {"segmentation": {"size": [9, 9], "counts": "aa"}},
+            r"annotations\[0\].segmentation \(id 1\): expected RLE size",
+        ),
+        ({"iscrowd": 2}, r"annotations\[0\].iscrowd \(id 1\): expected 0 or 1"),
+        ({"area": "big"}, r"annotations\[0\].area \(id 1\): expected a number from 0"),
     ],
 )
 def test_faulty_ground_truth_is_an_error(tmp_path, change, message):
@@ -310,21 +312,18 @@ def test_faulty_image_is_an_error(tmp_path, truth):
     path.write_text(json.dumps(document))
     with pytest.raises(DataError) as caught:
         evaluate_coco(path, [make_result()])
-    assert str(caught.value) == f'{path}: images[0].height: expected a positive integer, received "60"'
+    assert str(caught.value) == f'{path}: images[0].height (id 1): expected a positive integer, received "60"'
 
 
-def test_ground_truth_is_told_from_image_info(tmp_path, truth):
-    assert has_ground_truth(truth)
-    assert has_ground_truth(write_ground_truth(tmp_path / "empty.json", []))
+def test_image_info_without_annotations_is_an_error(tmp_path, truth):
     document = json.loads(truth.read_text())
     del document["annotations"]
     image_info = tmp_path / "image_info.json"
     image_info.write_text(json.dumps(document))
-    assert not has_ground_truth(image_info)
     with pytest.raises(DataError, match="annotations: expected a list"):
         evaluate_coco(image_info, [])
     with pytest.raises(DataError, match="nowhere.json"):
-        has_ground_truth(tmp_path / "nowhere.json")
+        evaluate_coco(tmp_path / "nowhere.json", [])
 
 
 @pytest.mark.parametrize("options", [{"backend": "slow"}, {"iou_type": "masks"}, {"max_detections": (0, 10)}])

@@ -1,6 +1,7 @@
 """Evaluating a detector over a dataset: every image once, the dataset's ids, figures, pictures, test sets."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.detectors import build_detector
-from centermask_keras.evaluation.predict import categories_of, draw_examples, evaluate_model, predict_dataset, score
+from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.evaluation.predict import categories_of, draw_examples, evaluate_model, score
+from centermask_keras.inference import Predictor, build
 from centermask_keras.masks import rle_to_json, segmentation_to_rle
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
@@ -34,10 +36,11 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def detector(config):
-    detector = build_detector(config)
-    detector.point_heads.get_layer("size").project.bias.assign([8.0, 6.0])  # boxes of 32 x 24 px, not of about 0
-    return detector
+def predictor(config, annotations):
+    predictor = build(config, categories_of(annotations))
+    sizes = predictor.detector.point_heads.get_layer("size")
+    sizes.project.bias.assign([8.0, 6.0])  # boxes of 32 x 24 px, not of about 0
+    return predictor
 
 
 def truth_as_results(annotations) -> list[dict]:
@@ -51,19 +54,17 @@ def truth_as_results(annotations) -> list[dict]:
     ]
 
 
-def test_every_image_is_seen_once_with_a_short_last_batch(detector, config, annotations):
+def test_every_image_is_seen_once_with_a_short_last_batch(predictor, annotations):
     seen = []
-    results, seconds = predict_dataset(
-        detector, config, annotations, progress=lambda done, total: seen.append((done, total))
-    )
+    evaluation = evaluate_model(predictor, annotations, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 7), (6, 7), (7, 7)]
-    assert {row["image_id"] for row in results} <= set(annotations.image_ids.tolist())
-    assert {row["category_id"] for row in results} <= set(annotations.category_ids.tolist())
-    assert set(seconds) == {"network", "masks"}
+    assert {row["image_id"] for row in evaluation.results} == set(annotations.image_ids.tolist())
+    assert {row["category_id"] for row in evaluation.results} <= set(annotations.category_ids.tolist())
+    assert set(evaluation.seconds) == {"network", "masks", "scoring", "total"}
 
 
-def test_figures_of_a_fresh_detector_are_low_and_complete(detector, config, annotations):
-    evaluation = evaluate_model(detector, config, annotations)
+def test_figures_of_a_fresh_detector_are_low_and_complete(predictor, annotations):
+    evaluation = evaluate_model(predictor, annotations)
     assert 0 <= evaluation.figures["mask_ap"] < 0.2
     assert {key.split("_")[0] for key in evaluation.figures} == {"mask", "box"}
     assert len(evaluation.figures) == 24
@@ -81,13 +82,13 @@ def test_ground_truth_scores_one_and_draws(annotations):
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[1] > picture.shape[0] // 2
 
 
-def test_a_test_set_is_predicted_and_not_scored(detector, config, shapes, tmp_path):
+def test_a_test_set_is_predicted_and_not_scored(predictor, shapes, tmp_path):
     data = json.loads((shapes / "val.json").read_text())
     del data["annotations"]
     path = tmp_path / "image_info.json"
     path.write_text(json.dumps(data))
     annotations = load_annotations(path, shapes / "val", require_annotations=False)
-    evaluation = evaluate_model(detector, config, annotations)
+    evaluation = evaluate_model(predictor, annotations)
     assert evaluation.figures == {} and evaluation.per_class == []
     assert evaluation.results
 
@@ -97,3 +98,35 @@ def test_categories_are_those_of_the_file(annotations, shapes):
     assert [(category.id, category.name) for category in categories_of(annotations)] == [
         (row["id"], row["name"]) for row in rows
     ]
+
+
+@pytest.fixture
+def spoiled(shapes, tmp_path):
+    """Copy the validation set with one truncated image."""
+    shutil.copytree(shapes / "val", tmp_path / "val")
+    shutil.copy(shapes / "val.json", tmp_path)
+    annotations = load_annotations(tmp_path / "val.json", tmp_path / "val")
+    path = annotations.image_path(2)
+    path.write_bytes(path.read_bytes()[:-100])
+    return annotations
+
+
+def test_an_unreadable_image_stops_the_evaluation(predictor, spoiled):
+    with pytest.raises(ImageError, match=spoiled.image_path(2).name):
+        evaluate_model(predictor, spoiled)
+
+
+def test_an_unreadable_image_is_skipped_and_named_if_so_configured(predictor, spoiled):
+    config = load_config(DEMO, ["eval.batch_size=3", 'data.on_error="skip"'])
+    evaluation = evaluate_model(Predictor(predictor.detector, config, predictor.categories), spoiled)
+    assert evaluation.unreadable == [str(spoiled.image_path(2))]
+    found = {row["image_id"] for row in evaluation.results}
+    assert found == set(spoiled.image_ids.tolist()) - {int(spoiled.image_ids[2])}
+
+
+def test_another_order_of_classes_is_refused(predictor, annotations):
+    turned = Predictor(predictor.detector, predictor.config, predictor.categories[::-1])
+    with pytest.raises(CenterMaskError, match=r"category 1: expected 'ring' \(of the model\), received 'circle'"):
+        evaluate_model(turned, annotations)
+    with pytest.raises(CenterMaskError, match=r"expected 4 categories \(those of the model\), received 5"):
+        evaluate_model(Predictor(predictor.detector, predictor.config, predictor.categories[:4]), annotations)

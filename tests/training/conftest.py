@@ -131,9 +131,10 @@ class Tiny:
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)
 
-    def evaluate_model(self, model, config, annotations, *, progress):
+    def evaluate_model(self, predictor, annotations, *, progress):
         assert annotations is self.val_set
         progress(12, 12)
+        model = predictor.detector
         self.evaluated.append(model.get_weights())
         figures = {"mask_ap": self.mask_ap(model), "box_ap": 0.5}
         return SimpleNamespace(figures=figures, results=[{"score": 1.0}], per_class=[], seconds={})
@@ -144,6 +145,7 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     """Put the stand-ins in the place of detector, data and evaluation."""
     project = Tiny(tmp_path)
     sets = {project.config().data.train.annotations: "train_set", project.config().data.val.annotations: "val_set"}
+    monkeypatch.setattr(fit, "check_files", lambda config, name: None)
     monkeypatch.setattr(fit, "load_annotations", lambda path, images, *, crowd: getattr(project, sets[path]))
     monkeypatch.setattr(fit, "steps_per_epoch", lambda config, annotations: STEPS)
     monkeypatch.setattr(fit, "make_train_dataset", project.make_train_dataset)

@@ -82,9 +82,9 @@ def test_what_the_pipeline_left_out_is_told():
     for number in range(12):
         counters.add_skipped(f"{number}.jpg")
     assert callbacks._samples_text(counters.to_dict()).splitlines() == [
-        "first epoch: 5,000 objects in 1,200 images; left out: 3 in the center cell of another one of its class, "
+        "read so far: 5,000 objects in 1,200 images; left out: 3 in the center cell of another one of its class, "
         "40 outside of the crop or under 1 px in it",
         "skipped, not readable: " + ", ".join(f"{number}.jpg" for number in range(10)) + " and 2 more",
     ]
     nothing = callbacks._samples_text(SampleCounters(samples=2, objects=5).to_dict())
-    assert nothing == "first epoch: 5 objects in 2 images; none left out"
+    assert nothing == "read so far: 5 objects in 2 images; none left out"

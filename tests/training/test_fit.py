@@ -104,7 +104,15 @@ def test_a_run_writes_its_files(tiny):
     result = tiny.train(tiny.config())
     folder = result.run_dir
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "model.weights.h5", "state.npz", "metrics.csv", "run.json", "tensorboard"}
+    assert names == {
+        "config.json",
+        "model.weights.h5",
+        "last.weights.h5",
+        "state.npz",
+        "metrics.csv",
+        "run.json",
+        "tensorboard",
+    }
     rows = metrics_of(folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert [row["step"] for row in rows] == [3, 6, 9, 12]

@@ -72,7 +72,7 @@ def test_a_write_that_dies_halfway_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_weights_are_written_without_optimizer_and_load(tmp_path):
     model, again = build_model(), build_model()
-    RunFolder(tmp_path).save_weights(model)
+    RunFolder(tmp_path).save_weights(model, "model.weights.h5")
     assert files_of(tmp_path) == {"model.weights.h5"}
     with h5py.File(tmp_path / "model.weights.h5") as file:
         assert "optimizer" not in file
@@ -107,7 +107,7 @@ def test_the_same_configuration_opens_an_unfinished_run(tmp_path):
     config = load_config(DEMO)
     run = open_run(tmp_path, config, overwrite=False)
     run.update_record(finished=False)
-    run.save_weights(build_model())
+    run.save_weights(build_model(), "model.weights.h5")
     open_run(tmp_path, config, overwrite=False)
     assert files_of(tmp_path) == {"config.json", "run.json", "model.weights.h5"}
 
@@ -140,7 +140,7 @@ def test_finished_runs_and_shipped_models_are_left_alone(tmp_path, record):
     config = load_config(DEMO)
     run = RunFolder(tmp_path)
     run.write_config(config)
-    run.save_weights(build_model())
+    run.save_weights(build_model(), "model.weights.h5")
     run.update_record(**record)
     before = {name: (tmp_path / name).read_bytes() for name in files_of(tmp_path)}
     with pytest.raises(ConfigError, match=r"received a finished one.*--overwrite"):
@@ -151,7 +151,7 @@ def test_finished_runs_and_shipped_models_are_left_alone(tmp_path, record):
 def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     run.write_config(load_config(DEMO))
-    run.save_weights(build_model())
+    run.save_weights(build_model(), "model.weights.h5")
     run.save_state(Progress(epoch=1), {})
     run.append_metrics({"epoch": 1})
     run.update_record(finished=True)

@@ -1,0 +1,88 @@
+"""The whole method learns: a few pictures by heart, to a high AP by the COCO scorer, and survives a kill -9."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from centermask_keras.config import load_config
+from centermask_keras.data.shapes import make_shapes
+from centermask_keras.training.fit import train
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "configs" / "demo.json"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    make_shapes(folder, train=16, val=1, hw=(128, 128), seed=5)
+    return folder
+
+
+def overrides(folder: Path, **values) -> list[str]:
+    """Train and validate on the same few pictures."""
+    paths = {f"data.{s}.annotations": str(folder / "train.json") for s in ("train", "val")}
+    paths |= {f"data.{s}.images": str(folder / "train") for s in ("train", "val")}
+    return [f"{key}={json.dumps(value)}" for key, value in {**paths, **values}.items()]
+
+
+@pytest.mark.slow
+def test_sixteen_pictures_are_learned_by_heart(shapes, tmp_path):
+    settings = {
+        "data.augmentation.flip": 0.0,
+        "data.augmentation.color": 0.0,
+        "train.batch_size": 8,
+        "train.epochs": 150,
+        "train.drop_epochs": [110, 140],
+        "train.validate_every": 150,
+    }
+    result = train(
+        load_config(DEMO, overrides(shapes, **settings)), name="overfit", run_dir=tmp_path, console=Console(width=200)
+    )
+    assert result.best_mask_ap >= 0.75
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    names = ("loss", "heatmap", "offset", "size", "mask", "saliency", "mask_ap")
+    with (run / "metrics.csv").open() as file:
+        return [{name: float(row[name]) for name in names} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_training_killed_by_the_system_continues_as_if_nothing_had_been(shapes, tmp_path):
+    settings = {
+        "train.batch_size": 4,
+        "train.epochs": 3,
+        "train.drop_epochs": [2],
+        "train.validate_every": 1,
+        "model.dtype_policy": "float32",
+    }
+    options = [part for value in overrides(shapes, **settings) for part in ("--set", value)]
+
+    def start(run: str) -> subprocess.Popen:
+        arguments = ["train.py", "--config", str(DEMO), "--run", str(tmp_path / run), *options]
+        environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1"}
+        return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
+
+    assert start("whole").wait() == 0
+    killed = start("killed")
+    state = tmp_path / "killed" / "state.npz"
+    while not state.exists():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not json.loads((tmp_path / "killed" / "run.json").read_text())["finished"]
+    assert start("killed").wait() == 0
+    whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "killed")
+    assert len(whole) == len(parts) == 3
+    for one, other in zip(whole, parts, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
