@@ -115,13 +115,13 @@ def test_the_same_configuration_opens_an_unfinished_run(tmp_path):
 def test_every_difference_of_configuration_is_named(tmp_path):
     open_run(tmp_path, load_config(DEMO), overwrite=False)
     before = (tmp_path / "config.json").read_bytes()
-    other = load_config(DEMO, ["train.batch_size=8", "data.input_hw=[64, 128]"])
+    other = load_config(DEMO, ["train.batch_size=24", "data.input_hw=[64, 128]"])
     with pytest.raises(ConfigError) as caught:
         open_run(tmp_path, other, overwrite=False)
     path = tmp_path / "config.json"
     assert str(caught.value).splitlines() == [
         f"{path}: data.input_hw: expected [128, 128], received [64, 128]",
-        f"{path}: train.batch_size: expected 16, received 8",
+        f"{path}: train.batch_size: expected 8, received 24",
         "Pass another --run, or --overwrite to start anew",
     ]
     assert path.read_bytes() == before
