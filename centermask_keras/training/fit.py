@@ -231,5 +231,8 @@ def _announce(console: Console, run: RunFolder, progress: Progress, config: Conf
     tensorflow = ".".join(tf.__version__.split(".")[:2])
     then = f"continues after epoch {progress.epoch}" if progress.epoch else "interrupted? the same command continues"
     console.print(
-        f"run {run.path}   1 replica, {precision}, TensorFlow {tensorflow}   {then}", markup=False, highlight=False
+        f"run {run.path}   1 replica, {precision}, TensorFlow {tensorflow}   {then}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
