@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 import os
 import sys
@@ -38,14 +39,21 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; errors that the user can act on are printed without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     try:
         app(args=arguments, prog_name="centermask")
     except CenterMaskError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        place = error.filename or "file"
+        print(f"error: {place}: expected to read or write it, received: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # what the command line library makes of Ctrl-C
-            print("interrupted; the same command continues a training", file=sys.stderr)
+        if stop.code == INTERRUPTED and arguments[:1] == ["train"]:  # what the library makes of Ctrl-C
+            print("interrupted; the same command continues the training", file=sys.stderr)
         raise
 
 
@@ -103,10 +111,10 @@ def evaluate_command(
     loaded = load_config(source, set_)
     dataset = _load_dataset(loaded, str(source), annotations, images)
     predictor = _load_predictor(run, loaded, weights, set_, dataset)
-    with _progress("evaluate") as advance:
-        evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
     out = out or (run or weights.parent) / "eval"
     out.mkdir(parents=True, exist_ok=True)
+    with _progress("evaluate") as advance:
+        evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
     write_results(out / "detections.json", evaluation.results)
     if dataset.has_annotations:
         write_report(out, evaluation.figures, evaluation.per_class)
@@ -133,8 +141,8 @@ def predict_command(
     _start_backend()
     from centermask_keras.inference import load
 
-    predictor = load(model, set_)
     out.mkdir(parents=True, exist_ok=True)
+    predictor = load(model, set_)
     pictures = _picture_names(paths)
     rows: list[dict[str, Any]] = []
     unreadable: list[ImageError] = []
@@ -329,7 +337,7 @@ def _score_results(
 
 def _find_images(inputs: list[str]) -> list[Path]:
     """Expand files, folders and globs, each once, in order."""
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for text in inputs:
         path = Path(text)
         if path.is_dir():
@@ -338,8 +346,9 @@ def _find_images(inputs: list[str]) -> list[Path]:
             matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
         if not matches:
             raise CenterMaskError(f"{text}: expected an image, a folder of images or a glob, received nothing readable")
-        found |= dict.fromkeys(matches)
-    return list(found)
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return list(found.values())
 
 
 def _picture_names(paths: list[Path]) -> dict[Path, str]:

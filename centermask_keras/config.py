@@ -20,6 +20,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+CropScale = Annotated[float, Field(ge=0.05, le=20)]
 SizeHW = tuple[PositiveInt, PositiveInt]
 
 INPUT_MULTIPLE = 32
@@ -63,7 +64,7 @@ class AugmentationConfig(_Section):
     """What training does to an image."""
 
     crop: Literal["random", "none"] = Field(description="Random scale-and-shift crop, or the whole image letterboxed")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field(description="Smallest and largest scale of the crop, step 0.1")
+    scale: tuple[CropScale, CropScale] = Field(description="Smallest and largest scale of the crop, step 0.1")
     flip: Probability = Field(description="Probability of mirroring left and right")
     color: Annotated[float, Field(ge=0, lt=1)] = Field(description="Brightness, contrast, saturation: 1 +- this")
     lighting: Weight = Field(description="Standard deviation of the PCA lighting")
@@ -107,7 +108,7 @@ class TrainConfig(_Section):
     clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
     accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
     validate_every: PositiveInt = Field(description="Epochs between validations")
-    seed: Annotated[int, Field(ge=0)] = Field(description="Decides initial weights, order and augmentation")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="Decides initial weights, order and augmentation")
 
 
 class LossWeights(_Section):
@@ -140,6 +141,12 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        cells = self.grid_hw[0] * self.grid_hw[1]
+        if self.model.max_detections > cells:
+            raise ValueError(
+                f"model.max_detections: expected at most {cells} (the cells of data.input_hw), "
+                f"received {self.model.max_detections}"
+            )
         if self.model.saliency == "class_agnostic" and self.loss_weights.saliency != 0:
             raise ValueError(
                 "loss_weights.saliency: expected 0 with model.saliency class_agnostic "
@@ -208,6 +215,8 @@ def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Co
     """Build a `Config` from JSON text; `source` names it in errors (see `load_config`)."""
     try:
         values = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, source))
+    except RecursionError:
+        raise ConfigError(f"{source}: expected JSON, received one that is nested too deeply") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise ConfigError(f"{source}: {where}: expected JSON, received: {error.msg}") from None
@@ -242,7 +251,7 @@ def _override(values: dict[str, Any], override: str, source: str) -> None:
         raise ConfigError(f"--set {override}: {path}: expected a key of {source}; no such key")
     try:
         section[key] = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         section[key] = text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ class Predictor:
         Raises:
             ImageError: a file that cannot be read, or an array of another form.
         """
-        if isinstance(images, str | Path | np.ndarray):
+        if not isinstance(images, list | tuple):
             images = [images]
         return [self._predict_one(image, score_threshold) for image in images]
 
@@ -220,12 +221,13 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
     """
     folder = Path(path)
     check_run_folder(folder)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     source = folder / "config.json"
     config = load_config(source, overrides)
     try:
         rows = json.loads((folder / "run.json").read_text(encoding="utf-8"))["categories"]
         categories = [Category(int(row["id"]), str(row["name"])) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CenterMaskError(
             f"{folder / 'run.json'}: expected the categories of the run, received {error!r}"
         ) from None
@@ -260,7 +262,9 @@ def load_weights(detector: CenterMask, path: str | Path) -> None:
     if not Path(path).is_file():
         raise CenterMaskError(f"{path}: expected a weights file (*.weights.h5), received none")
     try:
-        detector.load_weights(path)
+        with warnings.catch_warnings():  # Keras warns of every layer before it raises
+            warnings.simplefilter("ignore")
+            detector.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CenterMaskError(
@@ -269,8 +273,10 @@ def load_weights(detector: CenterMask, path: str | Path) -> None:
 
 
 def _as_image(source: ImageLike) -> np.ndarray:
-    if not isinstance(source, np.ndarray):
+    if isinstance(source, str | Path):
         return read_image(source)
+    if not isinstance(source, np.ndarray):
+        raise ImageError("input", type(source).__name__, expected="a path or an array uint8 [H, W, 3] in RGB")
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
         raise ImageError("array", f"{source.dtype} {list(source.shape)}", expected="uint8 [H, W, 3] in RGB")
     return source

@@ -240,3 +240,25 @@ def test_help_is_quick_and_complete(arguments):
 def test_demo_configuration_is_the_one_of_the_shapes(shapes):
     classes = json.loads((shapes / "train.json").read_text())["categories"]
     assert load_config(DEMO).model.num_classes == len(classes)
+
+
+def test_places_that_cannot_be_written_are_told_in_one_line(shapes, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    commands = [
+        ["train", "--config", str(DEMO), "--run", str(tmp_path / "file"), *on_shapes(shapes)],
+        ["data", "make-shapes", "--out", str(tmp_path / "file"), "--train", "1", "--val", "1"],
+        ["predict", "--model", "none", str(shapes / "val"), "--out", str(tmp_path / "file" / "out")],
+    ]
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(command)
+        assert stop.value.code == 1
+        error = capsys.readouterr().err
+        assert f"error: {tmp_path / 'file'}" in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_the_same_image_is_predicted_once(trained, shapes, tmp_path, capsys):
+    image = next((shapes / "val").iterdir())
+    twice = [str(image), str(image.parent / ".." / "val" / image.name)]
+    run("predict", "--model", str(trained), *twice, "--out", str(tmp_path / "out"))
+    assert "in 1 images" in capsys.readouterr().out

@@ -66,6 +66,13 @@ def test_dla34_holds_the_protocol_of_the_paper() -> None:
         ("model.saliency", "class_agnostic", r"loss_weights\.saliency: expected 0 with model\.saliency class_agnostic"),
         ("model.mask_factors", "local_shape", r"loss_weights\.saliency: expected 0 with model\.mask_factors"),
         ("train.learning_rate", float("nan"), r"train\.learning_rate: expected a finite number"),
+        ("train.seed", 2**32, r"train\.seed: expected less than 4294967296"),
+        ("data.augmentation.scale", [0.0001, 1.3], r"data\.augmentation\.scale\.0: expected greater than"),
+        (
+            "model.max_detections",
+            20000,
+            r"model\.max_detections: expected at most 16384 \(the cells of data\.input_hw\)",
+        ),
         ("train.clip_norm", float("inf"), r"train\.clip_norm: expected a finite number"),
     ],
 )
@@ -95,6 +102,8 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.json: expected a readable JSON"):
         load_config(tmp_path / "binary.json")
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        parse_config("[" * 100_000, source="deep.json")
     with pytest.raises(ConfigError, match="expected a JSON object, received list"):
         parse_config("[]", source="list.json")
 
@@ -117,6 +126,8 @@ def test_overrides_take_json_and_text() -> None:
         ("train.epoch=3", r"--set train\.epoch=3: train\.epoch: expected a key of .*dla34\.json; no such key"),
         ("train.epochs.more=3", "no such key"),
         ("train.epochs", r"--set train\.epochs: expected a\.b=value"),
+        pytest.param("train.epochs=" + "[" * 5000, r"train\.epochs: expected a valid integer", id="deep"),
+        pytest.param("train.epochs=" + "9" * 5000, r"train\.epochs: expected a valid integer", id="long"),
         ("train.epochs=many", r'train\.epochs: expected a valid integer, received "many"'),
     ],
 )

@@ -146,8 +146,17 @@ def test_damaged_run_folders_are_named(predictor, tmp_path):
     (run / "run.json").write_text('{"categories": [{"id": 1, "name": "x"}]}')
     with pytest.raises(CenterMaskError, match=r"expected 5 categories .*, received 1"):
         load(run)
+    (run / "run.json").write_text('{"categories": [{"id": 1e999, "name": "x"}]}')
+    with pytest.raises(CenterMaskError, match=r"run\.json: expected the categories"):
+        load(run)
     with pytest.raises(CenterMaskError, match=r"nowhere: expected a run folder"):
         load(tmp_path / "nowhere")
+
+
+def test_a_run_loads_with_changes(predictor, tmp_path):
+    run = save_run(predictor, tmp_path / "run")
+    assert load(run, "eval.mask_threshold=0.5").config.eval.mask_threshold == 0.5
+    assert load(run, ["eval.mask_threshold=0.5"]).config.eval.mask_threshold == 0.5
 
 
 def test_weights_of_another_model_are_refused(predictor, tmp_path):
@@ -183,6 +192,14 @@ def test_arrays_of_another_form_are_refused(predictor, array):
 def test_unreadable_files_are_refused(predictor, tmp_path):
     with pytest.raises(ImageError, match=r"none\.jpg"):
         predictor.predict(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("source", [None, 3, Image.new("RGB", (8, 8)), b"photo.png", [["photo.png"]]])
+def test_what_is_no_image_is_refused(predictor, source):
+    with pytest.raises(ImageError, match=r"expected a path or an array uint8 \[H, W, 3\] in RGB, received: "):
+        predictor.predict(source)
+    with pytest.raises(ImageError, match="null byte"):
+        predictor.predict("a\0b.png")
 
 
 @pytest.mark.parametrize("hw", [(1, 1), (1, 300), (7, 5)])

@@ -31,7 +31,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise ImageError(path, _reason(error)) from error
     return decode_image(data, path)
 
@@ -136,5 +136,6 @@ def _find_jpeg_scan(data: bytes) -> int:
     return len(data)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else str(error)
+def _reason(error: OSError | ValueError) -> str:
+    strerror = getattr(error, "strerror", None)
+    return strerror.lower() if strerror else str(error)

@@ -17,6 +17,7 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.sample import make_sample
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.detectors.base import ReadPoints, detect
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, categories_of
 from centermask_keras.inference import to_objects
@@ -53,7 +54,12 @@ def measure_ceiling(
 
     Returns:
         Mask AP with both factors, with the shape alone, and with the saliency alone.
+
+    Raises:
+        CenterMaskError: the dataset holds no object.
     """
+    if not (~annotations.crowd).any():
+        raise CenterMaskError(f"{annotations.path}: expected objects that are not crowds, received none")
     kinds: tuple[Factors, ...] = ("both", "local_shape", "saliency")
     categories = categories_of(annotations)
     results: dict[Factors, list[dict[str, Any]]] = {kind: [] for kind in kinds}

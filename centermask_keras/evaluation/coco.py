@@ -156,8 +156,13 @@ def _read_results(
         raise DataError(faults.problems)
     for row, score in zip(rows, scores, strict=True):
         row.update(score=score, iscrowd=0)
-        row["area"] = row["bbox"][2] * row["bbox"][3] if iou_type == "bbox" else coco_mask.area(row["segmentation"])
+        row["area"] = row["bbox"][2] * row["bbox"][3] if iou_type == "bbox" else _mask_area(row["segmentation"])
     return _number(rows)
+
+
+def _mask_area(rle: RLE | None) -> int:
+    """Return the pixels of a mask; a result whose polygons hold nothing has none."""
+    return 0 if rle is None else int(coco_mask.area(rle))
 
 
 def _load_list(path: Path) -> list[Any]:

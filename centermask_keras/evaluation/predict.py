@@ -12,7 +12,7 @@ import numpy as np
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.evaluation.coco import Backend, evaluate_coco
 from centermask_keras.inference import Category, Predictor, to_objects
 from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
@@ -131,11 +131,11 @@ def score(
     """
     limits = (1, 10, max(100, max_detections))
     figures: dict[str, float] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     for iou_type in ("segm", "bbox"):
         scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits, backend=backend)
         for row in scored.pop("per_class"):
-            rows.setdefault(row["name"], {}).update(row)
+            rows.setdefault(row["category_id"], {}).update(row)
         figures |= scored
     return figures, list(rows.values())
 
@@ -149,7 +149,7 @@ def categories_of(annotations: Annotations) -> list[Category]:
 def draw_examples(
     annotations: Annotations, results: list[dict[str, Any]], *, count: int, score_threshold: float = 0.3
 ) -> np.ndarray:
-    """Draw the ground truth of the first images beside what was found in them.
+    """Draw the ground truth of the first readable images beside what was found in them.
 
     Args:
         annotations: the dataset.
@@ -161,9 +161,14 @@ def draw_examples(
         uint8 [height, width, 3], RGB.
     """
     class_of = {int(category_id): index for index, category_id in enumerate(annotations.category_ids)}
-    rows = []
-    for index in range(min(count, len(annotations))):
-        image = read_image(annotations.image_path(index))
+    rows: list[np.ndarray] = []
+    for index in range(len(annotations)):
+        if len(rows) == count:
+            break
+        try:
+            image = read_image(annotations.image_path(index))
+        except ImageError:  # the evaluation has told, or stopped
+            continue
         image_id = int(annotations.image_ids[index])
         found = [row for row in results if row["image_id"] == image_id and row["score"] >= score_threshold]
         boxes = np.array([row["bbox"] for row in found], np.float32).reshape(-1, 4)
@@ -182,6 +187,7 @@ def draw_examples(
 
 
 def _stack(pictures: list[np.ndarray]) -> np.ndarray:
-    width = max(picture.shape[1] for picture in pictures)
+    width = max((picture.shape[1] for picture in pictures), default=1)
+    pictures = pictures or [np.full((1, 1, 3), 255, np.uint8)]
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
     return np.concatenate(padded)

@@ -77,6 +77,7 @@ def train(
     check_files(config, name)
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
+    _check_objects(train_set, val_set)
     run = open_run(run_dir, config, overwrite=overwrite)
     _write_record(run, config, name, train_set, val_set)
     return _fit(config, run, train_set, val_set, console)
@@ -125,9 +126,9 @@ def _fit(
             )
     except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
-            f"expected memory for a batch of {settings.batch_size} (train.batch_size), received: "
-            f"{str(error.message).splitlines()[0]}\n"
-            "Pass a smaller train.batch_size with --overwrite, and train.accumulation_steps to make up for it"
+            f"expected memory for train.batch_size {settings.batch_size}, eval.batch_size {config.eval.batch_size} and "
+            f"model.max_detections {config.model.max_detections}, received: {str(error.message).splitlines()[0]}\n"
+            "Pass smaller ones with --overwrite; train.accumulation_steps makes up for a smaller train.batch_size"
         ) from None
     except tf.errors.OpError:
         if counters.error is None:
@@ -168,6 +169,13 @@ def _check_classes(config: Config, name: str, train_set: Annotations, val_set: A
             f"{len(theirs)}; the first difference is category {first + 1}: expected {_nth(ours, first)}, "
             f"received {_nth(theirs, first)}"
         )
+
+
+def _check_objects(*datasets: Annotations) -> None:
+    """Refuse datasets from which nothing can be learned or judged."""
+    for dataset in datasets:
+        if not (~dataset.crowd).any():
+            raise CenterMaskError(f"{dataset.path}: expected objects that are not crowds, received none")
 
 
 def _nth(names: list[str], index: int) -> str:

@@ -136,7 +136,11 @@ class RunFolder:
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`, empty if there is no file."""
-        return _read_json(self.path / RECORD) if (self.path / RECORD).exists() else {}
+        path = self.path / RECORD
+        record = _read_json(path) if path.exists() else {}
+        if not isinstance(record, dict):
+            raise CenterMaskError(f"{path}: expected a JSON object, received {type(record).__name__}")
+        return record
 
     def update_record(self, **entries: Any) -> None:
         """Set entries of `run.json`, keeping the others."""

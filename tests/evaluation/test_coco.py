@@ -331,3 +331,12 @@ def test_arguments_outside_of_their_choices_are_errors(truth, options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}: expected"):
         evaluate_coco(truth, [], **options)
+
+
+@pytest.mark.parametrize("segmentation", [[], [[1.0, 2.0]]])
+def test_a_result_without_a_mask_finds_nothing(coco_eval_reference, segmentation):
+    path = coco_eval_reference / "instances_val2014_100.json"
+    row = json.loads(path.read_text())["annotations"][0]
+    keys = ("image_id", "category_id")
+    result = {key: row[key] for key in keys} | {"score": 0.5, "segmentation": segmentation}
+    assert evaluate_coco(path, [result], iou_type="segm")["mask_ap"] == 0

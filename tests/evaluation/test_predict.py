@@ -122,6 +122,19 @@ def test_an_unreadable_image_is_skipped_and_named_if_so_configured(predictor, sp
     assert evaluation.unreadable == [str(spoiled.image_path(2))]
     found = {row["image_id"] for row in evaluation.results}
     assert found == set(spoiled.image_ids.tolist()) - {int(spoiled.image_ids[2])}
+    four = draw_examples(spoiled, evaluation.results, count=4)
+    assert four.shape == draw_examples(spoiled, [], count=4).shape and four.shape[0] > 4 * 128
+    for index in range(len(spoiled)):
+        spoiled.image_path(index).write_bytes(b"")
+    assert draw_examples(spoiled, [], count=4).shape == (1, 1, 3)
+
+
+def test_classes_of_one_name_keep_their_own_rows(annotations, shapes, tmp_path):
+    data = json.loads((shapes / "val.json").read_text())
+    data["categories"][1]["name"] = data["categories"][0]["name"]
+    (tmp_path / "val.json").write_text(json.dumps(data))
+    _, per_class = score(load_annotations(tmp_path / "val.json", shapes / "val"), [], max_detections=30)
+    assert [row["category_id"] for row in per_class] == annotations.category_ids.tolist()
 
 
 def test_another_order_of_classes_is_refused(predictor, annotations):

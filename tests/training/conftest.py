@@ -60,6 +60,7 @@ def make_annotations(path: str, class_names: list[str]) -> Annotations:
         category_ids=ids,
         num_classes=len(class_names),
         boxes=np.zeros((30, 4)),
+        crowd=np.zeros(30, bool),
         dropped={"zero area": 2},
     )
 

@@ -234,7 +234,7 @@ def test_out_of_memory_is_told_with_its_cure(tiny, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr("keras.Model.fit", run_out)
-    with pytest.raises(CenterMaskError, match=r"expected memory for a batch of \d+ .*, received: OOM"):
+    with pytest.raises(CenterMaskError, match=r"expected memory for train\.batch_size \d+.*, received: OOM"):
         tiny.train(tiny.config())
 
 
@@ -267,3 +267,9 @@ def test_tensorboard_gets_losses_rate_figures_and_pictures(tiny):
     steps = {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
     assert steps["train/heatmap"] == steps["run/learning_rate"] == [3, 6, 9, 12]
     assert steps["validation/mask_ap"] == steps["validation/box_ap"] == steps["validation/examples"] == [6, 12]
+
+
+def test_a_dataset_without_objects_is_refused(tiny):
+    tiny.val_set.crowd[:] = True
+    with pytest.raises(CenterMaskError, match=r"expected objects that are not crowds, received none"):
+        tiny.train(tiny.config())

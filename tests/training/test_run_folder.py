@@ -171,3 +171,9 @@ def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     open_run(tmp_path, config, overwrite=True)
     assert files_of(tmp_path) == {str(path.relative_to(tmp_path)) for path in kept} | {"config.json"}
     assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 3
+
+
+def test_a_record_of_another_form_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(CenterMaskError, match=r"run\.json: expected a JSON object, received list"):
+        RunFolder(tmp_path).read_record()
