@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from centermask_keras.config import Config, check_files, load_config
 from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.evaluation.coco import Backend, IouType
 
 if TYPE_CHECKING:
     from centermask_keras.data.annotations import Annotations
@@ -29,8 +30,6 @@ console = Console()
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
-IouType = Literal["segm", "bbox"]
-Backend = Literal["faster", "pycocotools"]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 INTERRUPTED = 130
@@ -250,7 +249,7 @@ def data_ceiling_command(
 @data_app.command("make-shapes")
 def data_make_shapes_command(
     out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
-    train: Annotated[int, typer.Option(help="Training images.", min=1)] = 600,
+    train: Annotated[int, typer.Option(help="Training images.", min=1)] = 2000,
     val: Annotated[int, typer.Option(help="Validation images.", min=1)] = 100,
     size: Annotated[int, typer.Option(help="Side of an image in pixels.", min=64)] = 128,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -100,7 +100,7 @@ class Result(Objects):
 class InferenceGraph(keras.Model):
     """The one inference graph as a model: images [B, H, W, 3] in 0..255, RGB -> `Detections`.
 
-    Predictor, evaluator and exports run this graph and nothing else.
+    Predictor and evaluator run this graph and nothing else.
     """
 
     def __init__(self, detector: CenterMask):

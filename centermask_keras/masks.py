@@ -3,7 +3,7 @@
 Stage: after the network (predict, evaluate) and the COCO border of the dataset. A mask travels as RLE
 `{"size": [h, w], "counts": bytes}`: runs of 0 and 1 in column order, compressed as COCO does. Masks are made one by one
 from their own box region; no array of the size of the image is needed until somebody asks for one.
-Source: COCO API (RLE); Wang et al. 2020 (arXiv 2004.04446), section 3.2 (the assembled mask is cut at a threshold).
+Source: COCO API (RLE); Wang et al. 2020 (arXiv 2004.04446), section 3.5 (the mask is cut at a threshold).
 Deviations: probabilities are interpolated to pixels, then cut; the paper does not say which comes first.
 """
 

@@ -49,7 +49,7 @@ class ShapesImage:
 
 
 def make_shapes(
-    out_dir: str | Path, *, train: int = 2000, val: int = 100, hw: tuple[int, int] = (128, 128), seed: int = 0
+    out_dir: str | Path, *, train: int, val: int, hw: tuple[int, int] = (128, 128), seed: int = 0
 ) -> dict[str, Any]:
     """Write `train.json`, `val.json` and the folders `train/` and `val/` of PNG images.
 

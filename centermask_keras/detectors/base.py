@@ -95,7 +95,7 @@ def centermask_losses(
     Returns:
         float32 scalars by the names of `active_losses`: not weighted, finite also without any object.
 
-    Source: Eq. 2-5 and the direct saliency supervision of Section 3.4.
+    Source: Eq. 2-5 and the direct saliency supervision of Section 4.1.
     """
     model = config.model
     heatmap_logits = outputs["heatmap_logits"]
@@ -133,12 +133,12 @@ def _planes_to_map(batch: GroundTruth, kind: str, num_classes: int) -> Tensor:
 
 
 def detect(outputs: Outputs, read_points: ReadPoints, model: ModelConfig) -> Detections:
-    """Decode dense outputs into detections of fixed size: the one path of predictor, evaluator, ceiling and exports.
+    """Decode dense outputs into detections of fixed size: the one path of predictor, evaluator and ceiling.
 
     Args:
         outputs: dense outputs of a batch; `h, w` may be dynamic.
         read_points: the point heads; called once, with the cells of the peaks.
-        model: stride, K, mask grid and factors.
+        model: stride, K and mask grid. The factors of the masks are those that outputs and point heads hold.
 
     Returns:
         `Detections`, sorted by falling score.

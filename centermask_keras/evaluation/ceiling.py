@@ -19,7 +19,7 @@ from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.detectors.base import ReadPoints, detect
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
-from centermask_keras.evaluation.predict import Progress, categories_of
+from centermask_keras.evaluation.predict import Progress, categories_of, detection_limits
 from centermask_keras.inference import to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
@@ -73,7 +73,7 @@ def measure_ceiling(
             results[kind] += found.to_coco(int(annotations.image_ids[index]))
         if progress:
             progress(index + 1, len(annotations))
-    limits = (1, 10, max(100, config.model.max_detections))
+    limits = detection_limits(config.model.max_detections)
     return {
         kind: evaluate_coco(annotations.path, found, iou_type="segm", max_detections=limits)["mask_ap"]
         for kind, found in results.items()

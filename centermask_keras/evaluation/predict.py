@@ -129,7 +129,7 @@ def score(
     Returns:
         The figures of both (`mask_ap` ..., `box_ap` ...) and one row per class.
     """
-    limits = (1, 10, max(100, max_detections))
+    limits = detection_limits(max_detections)
     figures: dict[str, float] = {}
     rows: dict[int, dict[str, Any]] = {}
     for iou_type in ("segm", "bbox"):
@@ -138,6 +138,11 @@ def score(
             rows.setdefault(row["category_id"], {}).update(row)
         figures |= scored
     return figures, list(rows.values())
+
+
+def detection_limits(max_detections: int) -> tuple[int, int, int]:
+    """Return how many detections per image count: COCO's 1, 10 and 100, the last one raised to the model's K."""
+    return 1, 10, max(100, max_detections)
 
 
 def categories_of(annotations: Annotations) -> list[Category]:

@@ -24,7 +24,7 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
     Returns:
         float32 [B, n, M, M], interpolated at the centres of the M x M cells of each box.
 
-    Source: Section 3.2 (the map is cropped at the object's location and size).
+    Source: Section 3.4 (the map is cropped with the object's location and size).
     """
     maps, boxes = ops.cast(maps, "float32"), ops.cast(boxes, "float32")
     height, width = ops.shape(maps)[2:]

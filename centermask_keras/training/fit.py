@@ -1,6 +1,6 @@
 """Train a detector: datasets in, run folder out.
 
-Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 4.
+Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5.
 """
 
 import platform

@@ -1,6 +1,6 @@
 """The step schedule of the learning rate.
 
-Stage: training. Source: Wang et al. 2020 (arXiv 2004.04446), section 4 (drops by 10 at epochs 100 and 120 of 130).
+Stage: training. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5 (drops by 10 at epochs 100 and 120 of 130).
 """
 
 from collections.abc import Sequence
