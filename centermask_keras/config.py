@@ -35,7 +35,12 @@ class ModelConfig(_Section):
     """The network and its inference graph."""
 
     detector: Literal["centernet"] = Field(description="How objects are found: as centre points")
-    backbone: Literal["dla34", "dla_small"] = Field(description="DLA-34, or its small relative for a CPU")
+    normalization: Literal["dataset", "image"] = Field(
+        description="Colours by mean and deviation of COCO, or by those of each image"
+    )
+    backbone: Literal["dla34", "dla_half", "dla_small"] = Field(
+        description="DLA-34, one of half its width, or its small relative for a CPU"
+    )
     deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
     num_classes: PositiveInt = Field(description="Classes of the dataset")
     head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
@@ -63,9 +68,14 @@ class DatasetConfig(_Section):
 class AugmentationConfig(_Section):
     """What training does to an image."""
 
-    crop: Literal["random", "none"] = Field(description="Random scale-and-shift crop, or the whole image letterboxed")
+    crop: Literal["random", "window", "none"] = Field(
+        description="Random crop of the letterboxed image; random window at the image's own resolution; or neither: "
+        "the whole image, letterboxed"
+    )
     scale: tuple[CropScale, CropScale] = Field(description="Smallest and largest scale of the crop, step 0.1")
     flip: Probability = Field(description="Probability of mirroring left and right")
+    flip_vertical: Probability = Field(description="Probability of mirroring top and bottom")
+    invert: Probability = Field(description="Probability of a negative: dark for bright")
     color: Annotated[float, Field(ge=0, lt=1)] = Field(description="Brightness, contrast, saturation: 1 +- this")
     lighting: Weight = Field(description="Standard deviation of the PCA lighting")
 

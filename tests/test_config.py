@@ -54,7 +54,11 @@ def test_dla34_holds_the_protocol_of_the_paper() -> None:
         ("train.epochs", 130.5, r"train\.epochs: expected .*integer.*, received 130\.5"),
         ("train.epochs", 0, r"train\.epochs: expected greater than 0, received 0"),
         ("model.deformable", 1, r"model\.deformable: expected a valid boolean, received 1"),
-        ("model.backbone", "dla35", r"model\.backbone: expected 'dla34' or 'dla_small', received \"dla35\""),
+        (
+            "model.backbone",
+            "dla35",
+            r"model\.backbone: expected 'dla34', 'dla_half' or 'dla_small', received \"dla35\"",
+        ),
         ("model.stride", 8, r"model\.stride: expected 4, received 8"),
         ("eval.mask_threshold", 1.0, r"eval\.mask_threshold: expected less than 1, received 1\.0"),
         ("data.input_hw", [512, 500], r"input_hw: expected multiples of 32, received \[512, 500\]"),

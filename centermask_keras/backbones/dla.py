@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from centermask_keras.ops.batch_norm import FusedBatchNormalization
 from centermask_keras.ops.deform_conv import DeformableConv2D
 from centermask_keras.structures import Tensor
 
@@ -31,6 +32,7 @@ class DlaStructure:
 
 
 DLA34 = DlaStructure(stem=((7, 16, 1), (3, 16, 1), (3, 32, 2)), channels=(64, 128, 256, 512), depths=(1, 2, 2, 1))
+DLA_HALF = DlaStructure(stem=((7, 16, 2), (3, 16, 1)), channels=(32, 64, 128, 256), depths=(1, 2, 2, 1))
 DLA_SMALL = DlaStructure(stem=((7, 16, 2), (3, 16, 1)), channels=(32, 64, 128), depths=(1, 1, 1))
 STEM_NAMES = ("base_base_layer", "base_level0", "base_level1")
 
@@ -61,6 +63,20 @@ def build_dla_small(*, deformable: bool, name: str = "dla_small") -> keras.Model
         compute dtype.
     """
     return _build_dla(DLA_SMALL, deformable, name)
+
+
+def build_dla_half(*, deformable: bool, name: str = "dla_half") -> keras.Model:
+    """Build DLA-34 at half of its width, with a stem of stride 2 that spares the full resolution.
+
+    Args:
+        deformable: deformable convolutions in the upsampling part, otherwise plain 3x3 convolutions.
+        name: name of the model.
+
+    Returns:
+        Model from normalised images float [B, H, W, 3], H and W multiples of 32, to {"P2": [B, H/4, W/4, 32]} in the
+        compute dtype.
+    """
+    return _build_dla(DLA_HALF, deformable, name)
 
 
 def _build_dla(structure: DlaStructure, deformable: bool, name: str) -> keras.Model:
@@ -157,7 +173,7 @@ def _conv_norm(
 
 
 def _norm(x: Tensor, name: str) -> Tensor:
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def _norm_relu(x: Tensor, name: str) -> Tensor:

@@ -20,9 +20,16 @@ from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.sample import Row, SampleCounters, count_planes, make_sample, read_annotated_image
-from centermask_keras.data.transform import make_eval_transform, make_letterbox, make_random_affine, mirror
+from centermask_keras.data.transform import (
+    make_eval_transform,
+    make_letterbox,
+    make_random_crop,
+    make_random_window,
+    mirror,
+)
 from centermask_keras.errors import ImageError
 
+PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
 ORDER_STREAM, SAMPLE_STREAM = 0, 1  # keep the random numbers of epochs and of samples apart
 
 
@@ -91,7 +98,15 @@ def make_train_dataset(
     def make_row(position: int) -> Row:
         return _make_train_row(config, annotations, position, counters)
 
-    return _map(positions, make_row, signature, counters).batch(batch_size, drop_remainder=True).prefetch(2)
+    rows = _map(positions, make_row, signature, counters)
+    return rows.batch(batch_size, drop_remainder=True).map(_trim_padding).prefetch(2)
+
+
+def _trim_padding(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Cut the padded objects of a batch down to the next multiple of `PADDING_STEP`, or `data.max_objects`."""
+    longest = tf.reduce_max(tf.reduce_sum(tf.cast(batch["valid"], tf.int32), axis=1))
+    count = tf.maximum(-(-longest // PADDING_STEP), 1) * PADDING_STEP
+    return batch | {name: batch[name][:, :count] for name in ("boxes", "classes", "valid", "masks")}
 
 
 def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
@@ -178,10 +193,13 @@ def _make_train_row(config: Config, annotations: Annotations, position: int, cou
 def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.random.Generator) -> np.ndarray:
     """Choose where an image lands on the training input: float64 [4], from original to input pixels."""
     augmentation, canvas_hw = config.data.augmentation, config.data.input_hw
-    if augmentation.crop == "random":
-        return make_random_affine(image_hw, canvas_hw, scale=augmentation.scale, flip=augmentation.flip, rng=rng)
-    transform = make_letterbox(image_hw, canvas_hw)
-    return mirror(transform, canvas_hw) if rng.random() < augmentation.flip else transform
+    if augmentation.crop == "none":
+        transform = make_letterbox(image_hw, canvas_hw)
+    else:
+        make_crop = {"random": make_random_crop, "window": make_random_window}[augmentation.crop]
+        transform = make_crop(image_hw, canvas_hw, scale=augmentation.scale, rng=rng)
+    horizontal, vertical = rng.random() < augmentation.flip, rng.random() < augmentation.flip_vertical
+    return mirror(transform, canvas_hw, horizontal=horizontal, vertical=vertical)
 
 
 def _make_eval_row(config: Config, annotations: Annotations, index: int) -> Row:

@@ -54,15 +54,10 @@ def make_keep(image_hw: tuple[int, int], multiple: int) -> tuple[np.ndarray, tup
     return np.array([1.0, 1.0, shift_x, shift_y]), (height, width)
 
 
-def make_random_affine(
-    image_hw: tuple[int, int],
-    canvas_hw: tuple[int, int],
-    *,
-    scale: tuple[float, float],
-    flip: float,
-    rng: np.random.Generator,
+def make_random_crop(
+    image_hw: tuple[int, int], canvas_hw: tuple[int, int], *, scale: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Choose a random crop (scale and centre) and mirror it with a probability.
+    """Choose scale and centre of a crop of the letterboxed image, as CenterNet does.
 
     The field of view is the square of the letterbox times a scale out of `scale[0], scale[0] + 0.1, ..., scale[1]`:
     below 1 a part of the image is seen enlarged, above 1 the image is surrounded by more padding.
@@ -71,25 +66,53 @@ def make_random_affine(
         image_hw: original size, pixels.
         canvas_hw: input size, pixels.
         scale: smallest and largest scale of the field of view.
-        flip: probability of a mirrored sample.
-        rng: source of the choices; it advances by the same amount whether the sample is mirrored or not.
+        rng: source of the choices.
 
     Returns:
-        float64 [4] (sx, sy, tx, ty), sx < 0 if mirrored.
+        float64 [4] (sx, sy, tx, ty).
     """
     height, width = image_hw
-    choices = np.arange(scale[0], scale[1] + SCALE_STEP / 2, SCALE_STEP)
-    zoom = min(canvas_hw[0] / height, canvas_hw[1] / width) / rng.choice(choices)
+    zoom = min(canvas_hw[0] / height, canvas_hw[1] / width) / rng.choice(_scales(scale))
     border_y, border_x = _crop_border(height), _crop_border(width)
     center = np.array([rng.uniform(border_x, width - border_x), rng.uniform(border_y, height - border_y)])
     shift = np.array([canvas_hw[1] / 2, canvas_hw[0] / 2]) - zoom * center
-    transform = np.array([zoom, zoom, *shift])
-    return mirror(transform, canvas_hw) if rng.random() < flip else transform
+    return np.array([zoom, zoom, *shift])
 
 
-def mirror(transform: np.ndarray, canvas_hw: tuple[int, int]) -> np.ndarray:
-    """Mirror the canvas that a transform leads to, left to right."""
-    return compose(transform, np.array([-1.0, 1.0, canvas_hw[1], 0.0]))
+def make_random_window(
+    image_hw: tuple[int, int], canvas_hw: tuple[int, int], *, scale: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Choose scale and place of a window at the image's own resolution: objects keep their size in pixels.
+
+    The field of view is the canvas times a scale out of `scale[0], scale[0] + 0.1, ..., scale[1]`, in original pixels.
+    It lies inside of the image as far as there is room; along a side that is too short the image floats inside of it.
+
+    Args:
+        image_hw: original size, pixels.
+        canvas_hw: input size, pixels.
+        scale: smallest and largest scale of the field of view.
+        rng: source of the choices.
+
+    Returns:
+        float64 [4] (sx, sy, tx, ty).
+    """
+    zoom = 1.0 / rng.choice(_scales(scale))
+    room_y, room_x = (canvas - zoom * image for canvas, image in zip(canvas_hw, image_hw, strict=True))
+    return np.array([zoom, zoom, room_x * rng.random(), room_y * rng.random()])
+
+
+def mirror(
+    transform: np.ndarray, canvas_hw: tuple[int, int], *, horizontal: bool = True, vertical: bool = False
+) -> np.ndarray:
+    """Mirror the canvas that a transform leads to: left to right, top to bottom, or both."""
+    height, width = canvas_hw
+    flip_x = (-1.0, width) if horizontal else (1.0, 0.0)
+    flip_y = (-1.0, height) if vertical else (1.0, 0.0)
+    return compose(transform, np.array([flip_x[0], flip_y[0], flip_x[1], flip_y[1]]))
+
+
+def _scales(scale: tuple[float, float]) -> np.ndarray:
+    return np.arange(scale[0], scale[1] + SCALE_STEP / 2, SCALE_STEP)
 
 
 def _crop_border(side: int) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import keras
 import numpy as np
+from keras import ops
 
 from centermask_keras.backbones import BACKBONES
 from centermask_keras.config import Config
@@ -23,17 +24,32 @@ RARE_LOGIT = -2.19
 """Initial bias of maps that are nearly everywhere negative: a probability of 0.1 (focal loss prior)."""
 
 
-class ImageNormalization(keras.layers.Layer):
-    """Bring RGB values 0..255 [B, H, W, 3] to zero mean and unit variance, in float32 before any lower precision."""
+LEAST_DEVIATION = 4.0
+"""Grey levels: an image that varies less than this (an empty slide) is not amplified any further."""
 
-    def __init__(self, name: str = "normalization"):
+
+class ImageNormalization(keras.layers.Layer):
+    """Bring RGB values 0..255 [B, H, W, 3] to zero mean and unit variance, in float32 before any lower precision.
+
+    By the statistics of COCO, or by those of each image over all of its pixels and channels: microscopes and other
+    instruments differ in brightness and contrast from image to image, by far more than photos do.
+
+    Args:
+        per_image: which of the two.
+    """
+
+    def __init__(self, *, per_image: bool, name: str = "normalization"):
         super().__init__(name=name, dtype="float32")
-        self.scale = 1.0 / (255.0 * np.asarray(IMAGE_STD, "float32"))
-        self.shift = np.asarray(IMAGE_MEAN, "float32") / np.asarray(IMAGE_STD, "float32")
+        self.per_image = per_image
 
     def call(self, images: Tensor) -> Tensor:
         """Normalise images float32 [B, H, W, 3]."""
-        return images * self.scale - self.shift
+        if not self.per_image:
+            return images * (1.0 / (255.0 * np.asarray(IMAGE_STD, "float32"))) - np.asarray(
+                IMAGE_MEAN, "float32"
+            ) / np.asarray(IMAGE_STD, "float32")
+        mean, variance = ops.moments(images, axes=(1, 2, 3), keepdims=True)
+        return (images - mean) / ops.maximum(ops.sqrt(variance), LEAST_DEVIATION)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the shape of the input."""
@@ -55,7 +71,7 @@ def build_network(config: Config) -> keras.Model:
     model = config.model
     images = keras.Input((None, None, 3), name="image", dtype="float32")
     backbone = BACKBONES[model.backbone](deformable=model.deformable)
-    features = backbone(ImageNormalization()(images))["P2"]
+    features = backbone(ImageNormalization(per_image=model.normalization == "image")(images))["P2"]
     outputs = {
         "heatmap_logits": build_dense_head(
             features,

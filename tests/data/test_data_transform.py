@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from centermask_keras.data.transform import make_keep, make_letterbox, make_random_affine, mirror
+from centermask_keras.data.transform import make_keep, make_letterbox, make_random_crop, make_random_window, mirror
 from centermask_keras.geometry.transform import apply_to_boxes, apply_to_points, invert
 
 SCALES = (0.6, 1.3)
@@ -31,8 +31,8 @@ def test_keep_pads_to_the_next_multiple_in_the_middle():
     assert make_keep((5, 5), multiple=8)[1] == (8, 8)
 
 
-def draw(seed, *, hw=(480, 640), canvas_hw=(512, 512), flip=0.0, scale=SCALES):
-    return make_random_affine(hw, canvas_hw, scale=scale, flip=flip, rng=np.random.default_rng(seed))
+def draw(seed, *, hw=(480, 640), canvas_hw=(512, 512), scale=SCALES):
+    return make_random_crop(hw, canvas_hw, scale=scale, rng=np.random.default_rng(seed))
 
 
 def test_random_crop_has_the_eight_published_scales_equally_often():
@@ -51,20 +51,43 @@ def test_random_crop_keeps_its_centre_off_the_edges(side, border):
     assert middles.min() < border + 0.05 * room + 1e-6 and middles.max() > side - border - 0.05 * room - 1e-6
 
 
-def test_flip_changes_nothing_but_the_direction():
-    for seed in range(20):
-        plain, flipped = draw(seed, flip=0.0), draw(seed, flip=1.0)
-        assert plain[0] > 0 > flipped[0]
-        np.testing.assert_allclose(flipped, mirror(plain, (512, 512)))
-        point = np.array([123.0, 45.0])
-        np.testing.assert_allclose(
-            apply_to_points(flipped, point), [512, 0] + apply_to_points(plain, point) * [-1, 1]
-        )  # fmt: skip
+@pytest.mark.parametrize("horizontal", [False, True])
+@pytest.mark.parametrize("vertical", [False, True])
+def test_mirrors_change_nothing_but_the_direction(horizontal, vertical):
+    plain = draw(3, canvas_hw=(256, 512))
+    mirrored = mirror(plain, (256, 512), horizontal=horizontal, vertical=vertical)
+    assert (mirrored[0] < 0, mirrored[1] < 0) == (horizontal, vertical)
+    x, y = apply_to_points(plain, np.array([123.0, 45.0]))
+    expected = [512 - x if horizontal else x, 256 - y if vertical else y]
+    np.testing.assert_allclose(apply_to_points(mirrored, np.array([123.0, 45.0])), expected)
 
 
-def test_flip_happens_as_often_as_asked():
-    flipped = np.mean([draw(seed, flip=0.5)[0] < 0 for seed in range(2000)])
-    assert 0.45 < flipped < 0.55
+def window(seed, *, hw, canvas_hw=(256, 384), scale=(0.5, 1.5)):
+    return make_random_window(hw, canvas_hw, scale=scale, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("hw", [(1024, 1024), (384, 576)])
+def test_a_window_lies_inside_of_an_image_with_room_for_it(hw):
+    """Whatever the size of the image, objects are enlarged by the inverse of the scale and no more."""
+    for seed in range(300):
+        transform = window(seed, hw=hw)
+        left, top, right, bottom = apply_to_boxes(invert(transform), np.array([0.0, 0.0, 384.0, 256.0]))
+        assert left >= -1e-9 and top >= -1e-9 and right <= hw[1] + 1e-9 and bottom <= hw[0] + 1e-9
+        assert transform[0] == transform[1] and 1 / 1.5 - 1e-9 <= transform[0] <= 2 + 1e-9
+
+
+def test_windows_reach_every_edge():
+    corners = np.array([invert(window(seed, hw=(300, 500), scale=(1.0, 1.0)))[2:] for seed in range(400)])
+    assert corners[:, 0].min() < 3 and corners[:, 0].max() > 500 - 384 - 3
+    assert corners[:, 1].min() < 2 and corners[:, 1].max() > 300 - 256 - 2
+
+
+def test_an_image_smaller_than_the_window_floats_inside_of_it():
+    for seed in range(100):
+        left, top, right, bottom = apply_to_boxes(
+            window(seed, hw=(40, 50), scale=(1.0, 1.0)), np.array([0.0, 0.0, 50.0, 40.0])
+        )
+        assert left >= 0 and top >= 0 and right <= 384 and bottom <= 256
 
 
 def test_one_scale_only_and_a_canvas_of_another_shape():

@@ -366,6 +366,26 @@ def test_crop_none_letterboxes_and_flips(coco_tiny):
     assert found == {tuple(plain), tuple(mirror(plain, HW))}
 
 
+def test_crop_window_keeps_the_resolution_of_large_images_and_mirrors_both_ways():
+    config = configure("data.augmentation.crop=window", "data.augmentation.flip_vertical=0.5")
+    scales = config.data.augmentation.scale
+    transforms = [make_train_transform((2000, 3000), config, np.random.default_rng(seed)) for seed in range(60)]
+    zooms = {round(1 / abs(transform[0]), 6) for transform in transforms}
+    assert min(zooms) == scales[0] and max(zooms) == scales[1]
+    assert {(t[0] < 0, t[1] < 0) for t in transforms} == {(False, False), (True, False), (False, True), (True, True)}
+
+
+def test_invert_makes_negatives(coco_tiny):
+    annotations = load(coco_tiny)
+    still = ["data.augmentation.color=0.0", "data.augmentation.lighting=0.0"]
+    images = []
+    for probability in (0.0, 1.0):
+        config = configure(*still, f"data.augmentation.invert={probability}", hw=(640, 640))
+        rng = np.random.default_rng(0)
+        images.append(make_sample(annotations, 0, config=config, transform=IDENTITY, rng=rng)["image"])
+    np.testing.assert_array_equal(images[1], 255 - images[0])
+
+
 def test_without_random_source_colours_stay(coco_tiny):
     annotations, config = load(coco_tiny), configure(hw=(640, 640))
     sample = make_sample(annotations, 0, config=config, transform=IDENTITY)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from centermask_keras.data.rasterize import rasterize_masks, rasterize_planes
-from centermask_keras.data.transform import make_letterbox, make_random_affine, mirror
+from centermask_keras.data.transform import make_letterbox, make_random_crop, mirror
 from centermask_keras.geometry.boxes import clip_boxes, xywh_to_xyxy
 from centermask_keras.geometry.transform import apply_to_boxes, compose, invert
 
@@ -82,12 +82,18 @@ def decode_around(segmentation, box, hw, zoom):
     )
 
 
+def random_view(hw, rng):
+    """Choose a random crop, mirrored or not along both axes."""
+    transform = make_random_crop(hw, CANVAS, scale=(0.6, 1.3), rng=rng)
+    return mirror(transform, CANVAS, horizontal=rng.random() < 0.5, vertical=rng.random() < 0.5)
+
+
 def compare_objects(folder, mask_size, *, every, zoom):
     """Compare augmented objects: mean absolute error, mean signed error per boundary cell, shift in enlarged pixels."""
     rng = np.random.default_rng(mask_size)
     errors, signed, shifts = [], [], []
     for segmentation, box, hw in list(real_objects(folder))[::every]:
-        transform = make_random_affine(hw, CANVAS, scale=(0.6, 1.3), flip=0.5, rng=rng)
+        transform = random_view(hw, rng)
         input_box = clip_boxes(apply_to_boxes(transform, box), CANVAS)
         if min(input_box[2:] - input_box[:2]) < 8:
             continue
@@ -127,7 +133,7 @@ def test_polygons_agree_with_the_masks_that_are_scored(coco_train):
 def test_run_length_masks_are_covered_exactly(nuclei_train):
     rng = np.random.default_rng(2)
     for segmentation, box, hw in list(real_objects(nuclei_train))[::600]:
-        transform = make_random_affine(hw, CANVAS, scale=(0.6, 1.3), flip=0.5, rng=rng)
+        transform = random_view(hw, rng)
         box = clip_boxes(apply_to_boxes(transform, box), CANVAS)
         if min(box[2:] - box[:2]) < 1:
             continue
@@ -153,7 +159,7 @@ def test_planes_of_photos_have_no_bias(coco_train):
     errors, signed, shifts = [], [], []
     for hw, segmentations in list(by_size.items())[:6]:
         segmentations = segmentations[:12]
-        transform = make_random_affine(hw, CANVAS, scale=(0.6, 1.3), flip=0.5, rng=rng)
+        transform = random_view(hw, rng)
         found = rasterize_plane(segmentations, transform, hw, (128, 128), 4) / 255
         union = np.max([decode(segmentation, hw, 2) for segmentation in segmentations], axis=0)
         expected = average(union, [0, 0, 512, 512], transform, (128, 128), 2)

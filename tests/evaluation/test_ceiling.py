@@ -11,7 +11,8 @@ from pycocotools import mask as coco_mask
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.transform import make_eval_transform, make_letterbox, make_random_affine
+from centermask_keras.data.transform import make_eval_transform, make_letterbox
+from centermask_keras.data.pipeline import make_train_transform
 from centermask_keras.evaluation.ceiling import (
     detect_encoded,
     encode_image,
@@ -144,14 +145,14 @@ def ceiling_on_canvas(config, annotations, folder: Path, make_transform, passes:
 def test_random_affine_and_flip_cost_little(coco_train, config, tmp_path):
     """Three random views of every photo against the plain letterbox, by the same measure at the same resolution."""
     annotations = load_folder(coco_train, config)
-    hw, scale = config.data.input_hw, config.data.augmentation.scale
+    hw = config.data.input_hw
     rng = np.random.default_rng(7)
     plain = ceiling_on_canvas(config, annotations, tmp_path, lambda image_hw: make_letterbox(image_hw, hw), passes=1)
     augmented = ceiling_on_canvas(
         config,
         annotations,
         tmp_path,
-        lambda image_hw: make_random_affine(image_hw, hw, scale=scale, flip=0.5, rng=rng),
+        lambda image_hw: make_train_transform(image_hw, config, rng),
         passes=3,
     )
     print("augmented", augmented, "plain", plain)
