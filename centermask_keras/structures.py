@@ -14,7 +14,10 @@ Tensor = Any
 
 
 class GroundTruth(TypedDict):
-    """One training batch, as the input pipeline makes it. Rows where `valid` is False hold zeros."""
+    """One training batch, as the input pipeline makes it; N may differ from batch to batch.
+
+    Rows where `valid` is False hold zeros.
+    """
 
     image: Tensor
     """uint8 [B, H, W, 3], RGB."""

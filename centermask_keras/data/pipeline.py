@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -86,7 +87,8 @@ def make_train_dataset(
         counters: filled with what is left out, and with the `ImageError` that ended the dataset.
 
     Returns:
-        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it.
+        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it. N
+        is the multiple of `PADDING_STEP`, at most `data.max_objects`, that holds the objects of the batch.
         A file that does not decode ends it with a `tf.errors.OpError` (`data.on_error` stop), or the next file of the
         epoch takes its place (skip).
     """
@@ -102,8 +104,8 @@ def make_train_dataset(
     return rows.batch(batch_size, drop_remainder=True).map(_trim_padding).prefetch(2)
 
 
-def _trim_padding(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cut the padded objects of a batch down to the next multiple of `PADDING_STEP`, or `data.max_objects`."""
+def _trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
+    """Cut the objects of a batch, tensors or arrays, down to a multiple of `PADDING_STEP` that holds the valid ones."""
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(batch["valid"], tf.int32), axis=1))
     count = tf.maximum(-(-longest // PADDING_STEP), 1) * PADDING_STEP
     return batch | {name: batch[name][:, :count] for name in ("boxes", "classes", "valid", "masks")}
@@ -118,7 +120,7 @@ def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
     first, counters = step * config.train.batch_size, SampleCounters()
     positions = range(first, first + config.train.batch_size)
     rows = [_make_train_row(config, annotations, position, counters) for position in positions]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return _trim_padding({name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
 def iterate_eval_batches(config: Config, annotations: Annotations) -> Iterator[Row]:

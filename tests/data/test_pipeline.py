@@ -1,6 +1,7 @@
 """The datasets: one order for one seed, restarts, bad files, what is left out, crowds, mirrors, crowded images."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
+    PADDING_STEP,
+    _make_train_row,
     iterate_eval_batches,
     make_train_dataset,
     make_train_transform,
@@ -76,17 +79,17 @@ def write_dataset(folder, images, *, classes=3):
     return lambda crowd="ignore": load_annotations(folder / "instances.json", folder, crowd=crowd)
 
 
-def test_batches_have_static_shapes_and_the_documented_types(coco_tiny):
+def test_batches_have_the_documented_shapes_and_types(coco_tiny):
     config, annotations = configure(), load(coco_tiny)
     spec = make_train_dataset(config, annotations).element_spec
     planes, ignored = count_planes(annotations, True)
     batch = batches(make_train_dataset(config, annotations), 1)[0]
     expected = {
         "image": (np.uint8, (128, 128, 3)),
-        "boxes": (np.float32, (128, 4)),
-        "classes": (np.int32, (128,)),
-        "valid": (np.bool_, (128,)),
-        "masks": (np.uint8, (128, 64, 64)),
+        "boxes": (np.float32, (PADDING_STEP, 4)),
+        "classes": (np.int32, (PADDING_STEP,)),
+        "valid": (np.bool_, (PADDING_STEP,)),
+        "masks": (np.uint8, (PADDING_STEP, 64, 64)),
         "saliency_planes": (np.uint8, (planes, 32, 32)),
         "saliency_classes": (np.int32, (planes,)),
         "saliency_valid": (np.bool_, (planes,)),
@@ -101,7 +104,8 @@ def test_batches_have_static_shapes_and_the_documented_types(coco_tiny):
     assert batch.keys() == spec.keys() == expected.keys()
     for key, (dtype, shape) in expected.items():
         assert batch[key].dtype == dtype and batch[key].shape == (2, *shape), key
-        assert spec[key].shape == (2, *shape), key
+        static = spec[key].shape == (2, *shape)
+        assert static or (shape[0] == PADDING_STEP and spec[key].shape == (2, None, *shape[1:])), key
     for name in ("boxes", "classes", "masks"):
         assert not batch[name][~batch["valid"]].any()
     assert batch["valid"].any() and batch["masks"][batch["valid"]].any(axis=(1, 2)).all()
@@ -348,6 +352,23 @@ def test_an_image_with_369_nuclei(nuclei_train):
     few = make_sample(annotations, index, config=configure("data.max_objects=50", hw=(512, 512)), transform=transform)
     assert few["valid"].all() and len(few["valid"]) == 50
     np.testing.assert_array_equal(few["boxes"], sample["boxes"][:50])
+
+
+def test_padding_follows_the_fullest_image_of_the_batch(nuclei_train):
+    """Nothing valid is cut off, and the padding is the shortest multiple of its step, or max_objects."""
+    annotations, rows = load(nuclei_train), set()
+    config = configure("data.max_objects=150", "model.num_classes=1", hw=(256, 256))
+    for step, batch in enumerate(batches(make_train_dataset(config, annotations), 12)):
+        longest = int(batch["valid"].sum(axis=1).max())
+        assert batch["valid"].shape[1] == min(150, max(1, math.ceil(longest / PADDING_STEP)) * PADDING_STEP)
+        whole = [make_row_of(config, annotations, position) for position in (2 * step, 2 * step + 1)]
+        assert batch["valid"].sum() == sum(row["valid"].sum() for row in whole)
+        rows.add(batch["valid"].shape[1])
+    assert len(rows) > 1
+
+
+def make_row_of(config, annotations, position):
+    return _make_train_row(config, annotations, position, SampleCounters())
 
 
 def test_centres_of_one_class_never_share_a_cell(nuclei_train):
