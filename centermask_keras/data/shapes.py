@@ -7,7 +7,7 @@ Shapes are laid on top of each other, and a mask holds exactly the pixels where 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ CLASS_NAMES = ("circle", "square", "triangle", "star", "ring")
 OBJECTS_PER_IMAGE = (3, 8)
 OCCLUDED = 0.2  # an object counts as occluded if other objects hide this share of it
 
-_CORNERS = {"circle": 48, "square": 4, "triangle": 3, "star": 10, "ring": 48}
+_CORNERS = {"circle": 48, "square": 4, "triangle": 3, "star": 10, "ring": 48, "pentagon": 5, "hexagon": 6}
 _OCCLUDED_OBJECTS = 0.33  # share of the objects to be occluded; one placement may hide two, which makes it about 0.36
 _MIN_VISIBLE = 0.5  # of the object; what shows less can hardly be told apart
 _MIN_RIM = 0.3  # of the edge of a ring's hole; without it a ring cannot be told from a circle
@@ -40,8 +40,10 @@ class ShapesImage:
     """uint8 [H, W, 3], RGB."""
     labels: np.ndarray
     """int16 [H, W], index of the object seen at each pixel, -1 for background."""
+    class_names: tuple[str, ...]
+    """The classes drawn from."""
     classes: list[int]
-    """Indices into `CLASS_NAMES`."""
+    """Indices into `class_names`."""
     outlines: list[list[float]]
     """COCO polygon (x, y, x, y, ...) of the whole object in pixels; the outer edge for a ring."""
     occlusions: list[float]
@@ -49,7 +51,13 @@ class ShapesImage:
 
 
 def make_shapes(
-    out_dir: str | Path, *, train: int, val: int, hw: tuple[int, int] = (128, 128), seed: int = 0
+    out_dir: str | Path,
+    *,
+    train: int,
+    val: int,
+    hw: tuple[int, int] = (128, 128),
+    seed: int = 0,
+    class_names: Sequence[str] = CLASS_NAMES,
 ) -> dict[str, Any]:
     """Write `train.json`, `val.json` and the folders `train/` and `val/` of PNG images.
 
@@ -61,6 +69,8 @@ def make_shapes(
         train, val: number of images. The two draw from different random streams.
         hw: height and width of the images in pixels, at least 64 each.
         seed: the same seed gives the same dataset; image i does not depend on how many images are made.
+        class_names: the classes to draw from, in the order of the dataset's categories. "pentagon" and "hexagon" look
+            alike, which makes a harder dataset than the default.
 
     Returns:
         `classes` (names) and, for each of "train" and "val": `images`, `objects`, `objects_per_image_min`, `..._median`
@@ -68,7 +78,8 @@ def make_shapes(
         mask has a hole).
 
     Raises:
-        ConfigError: a side under 64 pixels, or fewer than 1 image (expected ..., received ...).
+        ConfigError: a side under 64 pixels, fewer than 1 image, or a class that is unknown or named twice
+            (expected ..., received ...).
     """
     if min(hw) < _MIN_SIDE:
         raise ConfigError(f"shapes: hw: expected at least {_MIN_SIDE} pixels per side, received {hw[0]} x {hw[1]}")
@@ -76,23 +87,32 @@ def make_shapes(
     for split, count in splits.items():
         if count < 1:
             raise ConfigError(f"shapes: {split}: expected at least 1 image, received {count}")
+    class_names = tuple(class_names)
+    if not class_names or not set(class_names) <= _CORNERS.keys() or len(set(class_names)) < len(class_names):
+        raise ConfigError(
+            f"shapes: class_names: expected some of {', '.join(_CORNERS)}, each once, "
+            f"received {', '.join(class_names) or 'none'}"
+        )
     out_dir = Path(out_dir)
-    statistics: dict[str, Any] = {"classes": list(CLASS_NAMES)}
+    statistics: dict[str, Any] = {"classes": list(class_names)}
     for stream, (split, count) in enumerate(splits.items()):
         (out_dir / split).mkdir(parents=True, exist_ok=True)
-        pictures = (make_image(np.random.default_rng([seed, stream, index]), hw) for index in range(count))
-        dataset, statistics[split] = _write_split(out_dir / split, pictures)
+        generators = (np.random.default_rng([seed, stream, index]) for index in range(count))
+        pictures = (make_image(rng, hw, class_names) for rng in generators)
+        dataset, statistics[split] = _write_split(out_dir / split, pictures, class_names)
         (out_dir / f"{split}.json").write_text(json.dumps(dataset), encoding="utf-8")
     return statistics
 
 
-def make_image(rng: np.random.Generator, hw: tuple[int, int]) -> ShapesImage:
+def make_image(
+    rng: np.random.Generator, hw: tuple[int, int], class_names: tuple[str, ...] = CLASS_NAMES
+) -> ShapesImage:
     """Draw one picture of 3 to 8 overlapping, textured shapes on a textured background.
 
     Colours and textures say nothing about the class. Each object shows at least half of itself, and a ring enough
     of its hole.
     """
-    labels, shapes = _place_shapes(rng, hw)
+    labels, shapes = _place_shapes(rng, hw, class_names)
     colors = [rng.uniform(30, 225, 3)]
     image = _texture(rng, colors[0], hw, contrast=30) + _texture(rng, np.zeros(3), hw, contrast=15)
     for index in range(len(shapes)):
@@ -106,7 +126,8 @@ def make_image(rng: np.random.Generator, hw: tuple[int, int]) -> ShapesImage:
     return ShapesImage(
         image=np.clip(np.rint(image), 0, 255).astype(np.uint8),
         labels=labels,
-        classes=[shape.class_index for shape in shapes],
+        class_names=class_names,
+        classes=[class_names.index(shape.name) for shape in shapes],
         outlines=[shape.outline for shape in shapes],
         occlusions=[1 - np.count_nonzero(labels == index) / shape.mask.sum() for index, shape in enumerate(shapes)],
     )
@@ -116,13 +137,15 @@ def make_image(rng: np.random.Generator, hw: tuple[int, int]) -> ShapesImage:
 class _Shape:
     """A whole object, whatever hides it."""
 
-    class_index: int
+    name: str
     outline: list[float]
     mask: np.ndarray  # bool [H, W]
     rim: np.ndarray  # bool [H, W], pixels along the edge of the hole; none without a hole
 
 
-def _place_shapes(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, list[_Shape]]:
+def _place_shapes(
+    rng: np.random.Generator, hw: tuple[int, int], class_names: tuple[str, ...]
+) -> tuple[np.ndarray, list[_Shape]]:
     """Lay objects on top of each other; returns the labels and the objects, back to front."""
     while True:
         wanted = int(rng.integers(OBJECTS_PER_IMAGE[0], OBJECTS_PER_IMAGE[1] + 1))
@@ -132,7 +155,8 @@ def _place_shapes(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.nda
         shapes: list[_Shape] = []
         for _ in range(wanted):
             occlude = bool(shapes) and rng.random() < occlude_probability
-            shape = _find_place(rng, int(rng.integers(len(CLASS_NAMES))), labels, shapes, occlude=occlude)
+            name = class_names[rng.integers(len(class_names))]
+            shape = _find_place(rng, name, labels, shapes, occlude=occlude)
             if shape is not None:  # else the picture is full
                 labels[shape.mask] = len(shapes)
                 shapes.append(shape)
@@ -141,7 +165,7 @@ def _place_shapes(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.nda
 
 
 def _find_place(
-    rng: np.random.Generator, class_index: int, labels: np.ndarray, shapes: list[_Shape], *, occlude: bool
+    rng: np.random.Generator, name: str, labels: np.ndarray, shapes: list[_Shape], *, occlude: bool
 ) -> _Shape | None:
     """Try random sizes and positions until one hides another object (`occlude`), or hides none, as asked for."""
     height, width = labels.shape
@@ -156,7 +180,7 @@ def _find_place(
     for attempt in range(_PLACEMENTS):
         radius = rng.uniform(low, high - (high - low) * attempt / _PLACEMENTS)  # smaller if it does not fit
         center = rng.uniform((radius, radius), (width - radius, height - radius))
-        shape = _make_shape(rng, class_index, center, radius, labels.shape)
+        shape = _make_shape(rng, name, center, radius, labels.shape)
         visible = visible_before - _count_labels(labels[shape.mask], len(shapes))
         if np.any(visible < least_visible):
             continue
@@ -172,11 +196,9 @@ def _count_labels(labels: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(labels[labels >= 0], minlength=count)
 
 
-def _make_shape(
-    rng: np.random.Generator, class_index: int, center: np.ndarray, radius: float, hw: tuple[int, int]
-) -> _Shape:
+def _make_shape(rng: np.random.Generator, name: str, center: np.ndarray, radius: float, hw: tuple[int, int]) -> _Shape:
     """Draw a whole shape at a random angle, with the pixels that pycocotools gives its outline."""
-    name, angle = CLASS_NAMES[class_index], rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(0, 2 * np.pi)
     radii = np.full(_CORNERS[name], radius)
     if name == "star":
         radii[1::2] *= 0.45
@@ -186,7 +208,7 @@ def _make_shape(
         hole = _rasterize(_polygon(center, radii * rng.uniform(0.45, 0.6), angle), hw)
         mask &= ~hole
         rim = mask & cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    return _Shape(class_index, outline, mask, rim)
+    return _Shape(name, outline, mask, rim)
 
 
 def _polygon(center: np.ndarray, radii: np.ndarray, angle: float) -> list[float]:
@@ -216,7 +238,9 @@ def _texture(rng: np.random.Generator, color: np.ndarray, hw: tuple[int, int], *
     return color.astype(np.float32) + pattern[..., None] * tint.astype(np.float32)
 
 
-def _write_split(folder: Path, pictures: Iterable[ShapesImage]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _write_split(
+    folder: Path, pictures: Iterable[ShapesImage], class_names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the images and return the COCO json and the statistics."""
     images, annotations = [], []
     for image_id, picture in enumerate(pictures, start=1):
@@ -226,7 +250,7 @@ def _write_split(folder: Path, pictures: Iterable[ShapesImage]) -> tuple[dict[st
         images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
         for index in range(len(picture.classes)):
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **_annotation(picture, index)})
-    categories = [{"id": index, "name": name} for index, name in enumerate(CLASS_NAMES, start=1)]
+    categories = [{"id": index, "name": name} for index, name in enumerate(class_names, start=1)]
     counts = np.bincount([annotation["image_id"] for annotation in annotations])[1:]
     statistics = {
         "images": len(images),
@@ -246,7 +270,7 @@ def _annotation(picture: ShapesImage, index: int) -> dict[str, Any]:
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     class_index, occlusion = picture.classes[index], picture.occlusions[index]
-    if occlusion == 0 and CLASS_NAMES[class_index] != "ring":
+    if occlusion == 0 and picture.class_names[class_index] != "ring":
         segmentation = [picture.outlines[index]]
     else:
         rle = coco_mask.encode(np.asfortranarray(seen, dtype=np.uint8))

@@ -194,6 +194,30 @@ def test_training_and_validation_images_differ(shapes, tmp_path):
     assert len(set(pictures)) == len(pictures) == TRAIN + VAL + 4
 
 
+def test_other_classes_are_drawn_in_their_order(tmp_path):
+    """Oracle: the corners of the polygons, and holes in rings only."""
+    names = ("hexagon", "ring", "pentagon")
+    statistics = make_shapes(tmp_path, train=20, val=1, seed=SEED, class_names=names)
+    assert statistics["classes"] == list(names)
+    dataset = json.loads((tmp_path / "train.json").read_text())
+    assert [(category["id"], category["name"]) for category in dataset["categories"]] == [*enumerate(names, start=1)]
+    corners = {name: set() for name in names}
+    for annotation in dataset["annotations"]:
+        if isinstance(annotation["segmentation"], list):
+            corners[names[annotation["category_id"] - 1]].add(len(annotation["segmentation"][0]) // 2)
+    assert corners == {"hexagon": {6}, "ring": set(), "pentagon": {5}}
+    assert {annotation["category_id"] for annotation in dataset["annotations"]} == {1, 2, 3}
+    assert statistics["train"]["with_holes"] > 5
+
+
+def test_the_demo_draws_what_it_always_drew():
+    """The first picture of its training set: the figures in `benchmarks/RESULTS.md` belong to this dataset."""
+    picture = make_image(np.random.default_rng([1, 0, 0]), (128, 128))
+    drawn = [CLASS_NAMES[index] for index in picture.classes]
+    assert drawn == ["triangle", "square", "ring", "ring", "square"]
+    assert [int((picture.labels == index).sum()) for index in range(len(drawn))] == [1144, 841, 708, 1888, 759]
+
+
 def test_image_size_is_free():
     picture = make_image(np.random.default_rng(0), (96, 200))
     assert picture.image.shape == (96, 200, 3) and picture.labels.shape == (96, 200)
@@ -206,6 +230,9 @@ def test_image_size_is_free():
         ({"hw": (128, 32)}, r"hw: expected at least 64 pixels per side, received 128 x 32"),
         ({"train": 0}, r"train: expected at least 1 image, received 0"),
         ({"val": -1}, r"val: expected at least 1 image, received -1"),
+        ({"class_names": ("star", "blob")}, r"class_names: expected some of circle, .*hexagon, .*received star, blob"),
+        ({"class_names": ("star", "star")}, r"class_names: expected .*, each once, received star, star"),
+        ({"class_names": ()}, r"class_names: expected .*, received none"),
     ],
 )
 def test_impossible_requests_are_refused(tmp_path, arguments, message):
