@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from centermask_keras.cli import main
+from centermask_keras.cli.data import data_app
+from centermask_keras.cli.shared import write_json
 from centermask_keras.config import load_config
 from centermask_keras.data.shapes import make_shapes
 
@@ -262,3 +264,13 @@ def test_the_same_image_is_predicted_once(trained, shapes, tmp_path, capsys):
     twice = [str(image), str(image.parent / ".." / "val" / image.name)]
     run("predict", "--model", str(trained), *twice, "--out", str(tmp_path / "out"))
     assert "in 1 images" in capsys.readouterr().out
+
+
+def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
+    write_json(tmp_path / "a" / "b.json", {"mask_ap": 0.5})
+    assert json.loads((tmp_path / "a" / "b.json").read_text()) == {"mask_ap": 0.5}
+    write_json(None, {})  # no file asked for
+
+
+def test_the_commands_on_datasets():
+    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "make-shapes"}

@@ -5,17 +5,25 @@ from __future__ import annotations
 import glob
 import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from centermask_keras.config import Config, check_files, load_config
+from centermask_keras.cli.data import data_app
+from centermask_keras.cli.shared import (
+    ConfigOption,
+    JsonOption,
+    Overrides,
+    console,
+    load_dataset,
+    progress_bar,
+    start_backend,
+    write_json,
+)
+from centermask_keras.config import Config, load_config
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.evaluation.coco import Backend, IouType
 
@@ -24,14 +32,7 @@ if TYPE_CHECKING:
     from centermask_keras.inference import Predictor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Look at datasets: check, ceiling, make-shapes.")
 app.add_typer(data_app, name="data")
-console = Console()
-
-ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
-Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
-
 INTERRUPTED = 130
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
@@ -66,7 +67,7 @@ def train_command(
 ) -> None:
     """Train a model, or continue an interrupted run."""
     loaded = load_config(config, set_)
-    _start_backend()
+    start_backend()
     from centermask_keras.training.fit import train
 
     result = train(loaded, name=str(config), run_dir=run or _default_run(config), overwrite=overwrite, console=console)
@@ -75,7 +76,7 @@ def train_command(
         highlight=False,
         soft_wrap=True,
     )
-    _write_json(json_, {"mask_ap": result.best_mask_ap, "epoch": result.best_epoch, "seconds": result.seconds})
+    write_json(json_, {"mask_ap": result.best_mask_ap, "epoch": result.best_epoch, "seconds": result.seconds})
 
 
 @app.command("evaluate")
@@ -96,7 +97,7 @@ def evaluate_command(
     if results is not None:
         _score_results(results, annotations, iou_type, backend, out, json_)
         return
-    _start_backend()
+    start_backend()
     from centermask_keras.evaluation.coco import write_results
     from centermask_keras.evaluation.predict import evaluate_model
     from centermask_keras.evaluation.report import figure_table, write_report
@@ -108,11 +109,11 @@ def evaluate_command(
         check_run_folder(run)
     source = config or run / "config.json"
     loaded = load_config(source, set_)
-    dataset = _load_dataset(loaded, str(source), annotations, images)
+    dataset = load_dataset(loaded, str(source), annotations, images)
     predictor = _load_predictor(run, loaded, weights, set_, dataset)
     out = out or (run or weights.parent) / "eval"
     out.mkdir(parents=True, exist_ok=True)
-    with _progress("evaluate") as advance:
+    with progress_bar("evaluate") as advance:
         evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
     write_results(out / "detections.json", evaluation.results)
     if dataset.has_annotations:
@@ -124,7 +125,7 @@ def evaluate_command(
         print(f"skipped, not readable: {path}")
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items() if name != "total")
     print(f"{len(dataset):,} images in {evaluation.seconds['total']:.0f} s ({spent})   {out}")
-    _write_json(json_, {**evaluation.figures, "seconds": evaluation.seconds, "images": len(dataset)})
+    write_json(json_, {**evaluation.figures, "seconds": evaluation.seconds, "images": len(dataset)})
 
 
 @app.command("predict")
@@ -137,7 +138,7 @@ def predict_command(
 ) -> None:
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = _find_images(inputs)
-    _start_backend()
+    start_backend()
     from centermask_keras.inference import load
 
     out.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,7 @@ def predict_command(
     rows: list[dict[str, Any]] = []
     unreadable: list[ImageError] = []
     begin = time.perf_counter()
-    with _progress("predict") as advance:
+    with progress_bar("predict") as advance:
         for image_id, path in enumerate(paths):
             try:
                 result = predictor.predict(path, score_threshold=score)[0]
@@ -163,6 +164,43 @@ def predict_command(
         print(f"error: {error}", file=sys.stderr)
     if unreadable:
         sys.exit(1)
+
+
+@app.command("benchmark")
+def benchmark_command(
+    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or shipped model.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A configuration, with random weights.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of images; default: those of its validation set.")] = None,
+    batch_size: Annotated[int, typer.Option(help="The larger of the two batches; the other one is 1.", min=1)] = 8,
+    repeats: Annotated[int, typer.Option(help="Timings of each stage; the median counts.", min=1)] = 7,
+    set_: Overrides = [],  # noqa: B006
+    json_: JsonOption = None,
+) -> None:
+    """Time the stages of prediction: read, network, decode, masks, paste; in float32 and bfloat16."""
+    if (run is None) == (config is None):
+        raise CenterMaskError("expected either --run DIR or --config FILE")
+    start_backend()
+    from centermask_keras.evaluation.benchmark import benchmark_inference, describe_device, stage_table
+    from centermask_keras.inference import build, check_run_folder, load
+
+    if run is not None:
+        check_run_folder(run)
+    source = config or run / "config.json"
+    folder = images or Path(load_config(source, set_).data.val.images)
+    paths = _find_images([str(folder)])
+    device = describe_device()
+    print("   ".join(f"{name} {value}" for name, value in device.items()))
+    rows: dict[str, dict[str, float]] = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        overrides = [*set_, f"model.dtype_policy={policy}"]
+        predictor = load(run, overrides) if run is not None else build(load_config(config, overrides))
+        for count in sorted({1, batch_size}):
+            title = f"{policy.removeprefix('mixed_')} batch {count}"
+            rows[title] = benchmark_inference(predictor, paths, batch_size=count, repeats=repeats)
+    height, width = predictor.config.data.input_hw
+    print(f"input {height} x {width}, {predictor.config.model.max_detections} detections per image, all of them pasted")
+    print(stage_table(rows))
+    write_json(json_, {**device, "milliseconds_per_image": rows})
 
 
 @app.command("config")
@@ -186,101 +224,10 @@ def demo_command(
     json_: JsonOption = None,
 ) -> None:
     """Generate shapes, train a small model, evaluate it and draw what it finds."""
-    _start_backend()
+    start_backend()
     from centermask_keras.demo import run_demo
 
-    _write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
-
-
-@data_app.command("check")
-def data_check_command(
-    config: Annotated[Path | None, typer.Option(help="Its validation set, input size and stride.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="A COCO json.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of its images.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for report.json and pictures.")] = Path("check"),
-    set_: Overrides = [],  # noqa: B006
-    json_: JsonOption = None,
-) -> None:
-    """Decode every image and every mask of a dataset and list the problems."""
-    if config is None and (annotations is None or images is None):
-        raise CenterMaskError("expected --annotations FILE and --images DIR, or --config FILE")
-    settings = {}
-    if config is not None:
-        loaded = load_config(config, set_)
-        val = loaded.data.val
-        annotations, images = annotations or Path(val.annotations), images or Path(val.images)
-        settings = {"input_hw": loaded.data.input_hw, "stride": loaded.model.stride}
-    from centermask_keras.data.check import check_dataset
-
-    with _progress("check") as advance:
-        report = check_dataset(annotations, images, out=out, progress=advance, **settings)
-    print(report)
-    _write_json(json_, json.loads((out / "report.json").read_text(encoding="utf-8")))
-    if report.problems:
-        sys.exit(1)
-
-
-@data_app.command("ceiling")
-def data_ceiling_command(
-    config: ConfigOption,
-    annotations: Annotated[Path | None, typer.Option(help="Annotations; default: its validation set.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
-    set_: Overrides = [],  # noqa: B006
-    json_: JsonOption = None,
-) -> None:
-    """Measure the best mask AP that a configuration could reach on a dataset."""
-    loaded = load_config(config, set_)
-    dataset = _load_dataset(loaded, str(config), annotations, images)
-    _start_backend()
-    from centermask_keras.evaluation.ceiling import measure_ceiling
-
-    with _progress("ceiling") as advance:
-        figures = measure_ceiling(loaded, dataset, progress=advance)
-    print(
-        f"best possible mask AP with this configuration: {figures['both']:.3f}   "
-        f"shape alone {figures['local_shape']:.3f}   saliency alone {figures['saliency']:.3f}"
-    )
-    _write_json(
-        json_,
-        {"mask_ap": figures["both"], "shape_alone": figures["local_shape"], "saliency_alone": figures["saliency"]},
-    )
-
-
-@data_app.command("make-shapes")
-def data_make_shapes_command(
-    out: Annotated[Path, typer.Option(help="Folder for the dataset.")],
-    train: Annotated[int, typer.Option(help="Training images.", min=1)] = 2000,
-    val: Annotated[int, typer.Option(help="Validation images.", min=1)] = 100,
-    size: Annotated[int, typer.Option(help="Side of an image in pixels.", min=64)] = 128,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    json_: JsonOption = None,
-) -> None:
-    """Generate a dataset of overlapping shapes: COCO json and images."""
-    from centermask_keras.data.shapes import make_shapes
-
-    statistics = make_shapes(out, train=train, val=val, hw=(size, size), seed=seed)
-    print(json.dumps(statistics, indent=2))
-    _write_json(json_, statistics)
-
-
-def _start_backend() -> None:
-    """Import Keras and its backend without the notes that TensorFlow's C++ libraries print at the start.
-
-    They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
-    come through.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import keras
-
-        keras.ops.zeros(())  # looks for devices
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(nowhere)
+    write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
 
 
 def _default_run(config: Path) -> Path:
@@ -301,22 +248,6 @@ def _load_predictor(
     return predictor
 
 
-def _load_dataset(config: Config, source: str, annotations: Path | None, images: Path | None) -> Annotations:
-    """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`."""
-    from centermask_keras.data.annotations import load_annotations
-
-    if annotations is None or images is None:
-        check_files(config, source, splits=("val",))
-    path, folder = annotations or config.data.val.annotations, images or config.data.val.images
-    dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
-    if dataset.num_classes != config.model.num_classes:
-        raise CenterMaskError(
-            f"{path}: expected {config.model.num_classes} categories (model.num_classes), "
-            f"received {dataset.num_classes}"
-        )
-    return dataset
-
-
 def _score_results(
     results: Path, annotations: Path | None, iou_type: IouType, backend: Backend, out: Path | None, json_: Path | None
 ) -> None:
@@ -331,7 +262,7 @@ def _score_results(
     print(figure_table(figures))
     if out is not None:
         write_report(out, figures, per_class)
-    _write_json(json_, figures)
+    write_json(json_, figures)
 
 
 def _find_images(inputs: list[str]) -> list[Path]:
@@ -361,29 +292,3 @@ def _picture_names(paths: list[Path]) -> dict[Path, str]:
         taken.add(name)
         names[path] = name
     return names
-
-
-class _progress:
-    """A progress bar as a context: gives a function of the items done and the items in all."""
-
-    def __init__(self, title: str):
-        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task(title, total=None)
-
-    def __enter__(self):
-        self.bar.start()
-        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *exception) -> None:
-        self.bar.stop()
-
-
-def _write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,84 @@
+"""What several commands share: options, progress bars, starting the backend, loading a dataset, writing figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from centermask_keras.config import Config, check_files
+from centermask_keras.errors import CenterMaskError
+
+if TYPE_CHECKING:
+    from centermask_keras.data.annotations import Annotations
+
+console = Console()
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
+Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+
+
+def start_backend() -> None:
+    """Import Keras and its backend without the notes that TensorFlow's C++ libraries print at the start.
+
+    They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
+    come through.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import keras
+
+        keras.ops.zeros(())  # looks for devices
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
+def load_dataset(config: Config, source: str, annotations: Path | None, images: Path | None) -> Annotations:
+    """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`."""
+    from centermask_keras.data.annotations import load_annotations
+
+    if annotations is None or images is None:
+        check_files(config, source, splits=("val",))
+    path, folder = annotations or config.data.val.annotations, images or config.data.val.images
+    dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
+    if dataset.num_classes != config.model.num_classes:
+        raise CenterMaskError(
+            f"{path}: expected {config.model.num_classes} categories (model.num_classes), "
+            f"received {dataset.num_classes}"
+        )
+    return dataset
+
+
+class progress_bar:
+    """A progress bar as a context: gives a function of the items done and the items in all."""
+
+    def __init__(self, title: str):
+        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(title, total=None)
+
+    def __enter__(self):
+        self.bar.start()
+        return lambda done, total: self.bar.update(self.task, completed=done, total=total)
+
+    def __exit__(self, *exception) -> None:
+        self.bar.stop()
+
+
+def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+    """Write figures where `--json` asked for them."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n")

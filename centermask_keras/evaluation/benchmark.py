@@ -1,0 +1,160 @@
+"""Where prediction spends its time: reading, network, decoding, masks, pasting.
+
+Stage: evaluation. The stages of the inference graph are timed as growing parts of it, each compiled as a whole by the
+backend: network alone, then with decoding and point heads, then with masks. A stage is the difference to the part
+before, so that no stage pays for copying large maps between host and device that the whole never copies.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from centermask_keras.data.images import read_image
+from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.transform import make_letterbox
+from centermask_keras.decode.centernet import decode_centernet
+from centermask_keras.detectors import CenterMask
+from centermask_keras.inference import InferenceGraph, Predictor
+from centermask_keras.structures import Tensor
+
+STAGES = ("read", "network", "decode", "masks", "paste")
+
+
+class _Part(InferenceGraph):
+    """A part of the inference graph from its beginning, with small outputs: images [B, H, W, 3] -> tensors."""
+
+    def __init__(self, detector: CenterMask, part: Callable[[CenterMask, Tensor], dict[str, Tensor]]):
+        super().__init__(detector)
+        self.part = part
+
+    def call(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the part on images uint8 [B, H, W, 3]."""
+        return self.part(self.detector, images)
+
+
+def run_network(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
+    """Run the dense part; one number per image and output, so that nothing is left out and nothing large copied."""
+    outputs = detector(images, training=False)
+    return {key: ops.max(ops.cast(value, "float32"), axis=(1, 2, 3)) for key, value in outputs.items()}
+
+
+def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
+    """Run the dense part, the decoding and the point heads."""
+    outputs, model = detector(images, training=False), detector.config.model
+    decoded = decode_centernet(
+        outputs["heatmap_logits"],
+        stride=model.stride,
+        num_detections=model.max_detections,
+        read_points=partial(detector.read_points, outputs["features"]),
+    )
+    saliency = {key: ops.max(outputs[key], axis=(1, 2, 3)) for key in outputs if key == "saliency_logits"}
+    return {**decoded, **saliency}
+
+
+def benchmark_inference(
+    predictor: Predictor, images: Sequence[Path], *, batch_size: int, repeats: int, score_threshold: float = 0.0
+) -> dict[str, float]:
+    """Time the stages of prediction on images, letterboxed to the training input.
+
+    Args:
+        predictor: the model.
+        images: files to read; they are repeated to fill a batch.
+        batch_size: images per step of the network.
+        repeats: timings of each stage; the median counts. They follow a first run that compiles.
+        score_threshold: detections that score less are not pasted; 0 pastes all K.
+
+    Returns:
+        Milliseconds per image: `read`, `network`, `decode`, `masks`, `paste`, their sum `total`; `images_per_second`.
+    """
+    files = [images[index % len(images)] for index in range(batch_size)]
+    hw = predictor.config.data.input_hw
+    reading = _median(lambda: [_read(path, hw) for path in files], repeats)
+    batch = [_read(path, hw) for path in files]
+    canvas = np.stack([image for image, _, _ in batch])
+    graphs = (
+        _Part(predictor.detector, run_network),
+        _Part(predictor.detector, run_decoding),
+        InferenceGraph(predictor.detector),
+    )
+    parts = _median_of_each([partial(graph.predict_on_batch, canvas) for graph in graphs], repeats)
+    detections = graphs[-1].predict_on_batch(canvas)
+    detections["valid"] = detections["valid"] & (detections["scores"] >= score_threshold)
+    pasting = _median(
+        lambda: [
+            predictor.to_objects(detections, row, transform, size) for row, (_, transform, size) in enumerate(batch)
+        ],
+        repeats,
+    )
+    # Differences of noisy medians: a stage that costs next to nothing must not come out negative.
+    seconds = {
+        "read": reading,
+        "network": parts[0],
+        "decode": max(parts[1] - parts[0], 0.0),
+        "masks": max(parts[2] - parts[1], 0.0),
+        "paste": pasting,
+    }
+    total = reading + parts[2] + pasting
+    figures = {name: 1000 * value / batch_size for name, value in {**seconds, "total": total}.items()}
+    return {**figures, "images_per_second": batch_size / total}
+
+
+def describe_device() -> dict[str, Any]:
+    """Name what the figures depend on: device, cores in use, versions."""
+    backend = keras.backend.backend()
+    devices = keras.distribution.list_devices()
+    gpus = [device for device in devices if device.partition(":")[0].lower() in ("gpu", "cuda", "tpu")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "device": ", ".join(gpus) or f"CPU, {cores} cores, {platform.machine()}",
+        "backend": f"{backend} {version({'torch': 'torch', 'jax': 'jax'}.get(backend, 'tensorflow'))}",
+        "keras": version("keras"),
+        "python": platform.python_version(),
+    }
+
+
+def stage_table(rows: dict[str, dict[str, float]]) -> str:
+    """Lay out the figures of several settings, milliseconds per image."""
+    columns = (*STAGES, "total")
+    width = max(len(title) for title in rows) + 2
+    lines = [f"{'ms per image':<{width}}" + "".join(f"{name:>9}" for name in columns) + "    img/s"]
+    for title, figures in rows.items():
+        cells = "".join(f"{figures[name]:9.1f}" for name in columns)
+        lines.append(f"{title:<{width}}{cells}{figures['images_per_second']:9.1f}")
+    return "\n".join(lines)
+
+
+def _read(path: Path, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Read an image onto the input: canvas, transform, original size."""
+    image = read_image(path)
+    transform = make_letterbox(image.shape[:2], hw)
+    return preprocess_image(image, transform, hw), transform, image.shape[:2]
+
+
+def _median(call: Callable[[], Any], repeats: int) -> float:
+    return _median_of_each([call], repeats)[0]
+
+
+def _median_of_each(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Time calls in turns, so that a slow moment of the machine meets all of them: median seconds."""
+    for call in calls:
+        call()
+    seconds = [[_seconds(call) for call in calls] for _ in range(repeats)]
+    return [statistics.median(column) for column in zip(*seconds, strict=True)]
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin

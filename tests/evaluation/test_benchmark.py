@@ -1,0 +1,80 @@
+"""The benchmark times what prediction does: its parts are those of the inference graph, its figures add up."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centermask_keras.cli import main
+from centermask_keras.config import load_config
+from centermask_keras.evaluation.benchmark import (
+    STAGES,
+    benchmark_inference,
+    describe_device,
+    run_decoding,
+    run_network,
+    stage_table,
+)
+from centermask_keras.inference import build
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "configs" / "demo.json"
+SAMPLES = ROOT / "saved_models" / "nuclei" / "samples"
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return build(load_config(DEMO, ["model.dtype_policy=float32"]))
+
+
+def test_the_parts_are_those_of_the_inference_graph(predictor):
+    images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    whole, decoded = predictor.detect(images), run_decoding(predictor.detector, images)
+    for key in ("boxes", "scores", "classes", "valid"):
+        np.testing.assert_allclose(decoded[key], whole[key], rtol=1e-4, atol=1e-4)
+    outputs = predictor.detector(images)
+    found = run_network(predictor.detector, images)
+    assert found.keys() == outputs.keys()
+    np.testing.assert_allclose(found["heatmap_logits"], np.max(outputs["heatmap_logits"], axis=(1, 2, 3)), rtol=1e-5)
+
+
+def test_figures_are_per_image_and_add_up(predictor):
+    paths = sorted(SAMPLES.iterdir())
+    figures = benchmark_inference(predictor, paths, batch_size=3, repeats=2)
+    assert set(figures) == {*STAGES, "total", "images_per_second"}
+    assert all(figures[name] >= 0 for name in STAGES) and figures["network"] > 0 and figures["paste"] > 0
+    assert sum(figures[name] for name in STAGES) >= figures["total"] - 1e-9  # more only where a difference was negative
+    assert figures["images_per_second"] == pytest.approx(1000 / figures["total"])
+
+
+def test_the_device_and_the_versions_are_stated():
+    device = describe_device()
+    assert "CPU" in device["device"] or "gpu" in device["device"].lower()
+    assert device["backend"].startswith("tensorflow 2.")
+
+
+def test_the_table_has_a_row_for_each_setting():
+    figures = dict.fromkeys((*STAGES, "total", "images_per_second"), 1.25)
+    lines = stage_table({"float32 batch 1": figures, "bfloat16 batch 32": figures}).splitlines()
+    assert len(lines) == 3 and lines[1].split()[-7:] == ["1.2"] * 7 and lines[0].split()[-1] == "img/s"
+
+
+def test_the_command_writes_both_precisions_and_batches(tmp_path):
+    out = tmp_path / "figures.json"
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["benchmark", "--config", str(DEMO), "--images", str(SAMPLES)]
+            + ["--batch-size", "2", "--repeats", "1", "--json", str(out)]
+        )
+    assert stop.value.code == 0
+    figures = json.loads(out.read_text())
+    titles = {"float32 batch 1", "float32 batch 2", "bfloat16 batch 1", "bfloat16 batch 2"}
+    assert set(figures["milliseconds_per_image"]) == titles and figures["keras"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--run", "a", "--config", "b"]])
+def test_the_command_wants_one_model(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["benchmark", *arguments])
+    assert stop.value.code == 1 and "expected either --run DIR or --config FILE" in capsys.readouterr().err
