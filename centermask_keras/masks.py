@@ -9,6 +9,7 @@ Deviations: probabilities are interpolated to pixels, then cut; the paper does n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ RLE = dict[str, Any]
 """`{"size": [h, w], "counts": bytes}`, compressed."""
 
 SizeHW = tuple[int, int]
+
+SMALL_CROP = 1000  # pixels; up to here it is quicker to interpolate all of them
 
 
 def paste_mask(
@@ -46,28 +49,54 @@ def paste_mask(
     top, rows = _sample_axis(y1, y2, hw[0], probability.shape[0])
     if not len(columns[0]) or not len(rows[0]):
         return np.zeros((0, 0), bool), (0, 0)
-    values = _interpolate(np.asarray(probability, np.float32), *rows)  # [ch, M]
-    values = _interpolate(np.ascontiguousarray(values.T), *columns)  # [cw, ch], the column order of RLE
-    return (values > threshold).T, (top, left)
+    return _cut(np.asarray(probability, np.float32), columns, rows, threshold).T, (top, left)
 
 
 def _sample_axis(low: float, high: float, length: int, cells: int) -> tuple[int, tuple[np.ndarray, ...]]:
     """Return the first pixel in [low, high) and, per pixel, the two cells around its centre and the second's weight."""
-    first = int(np.ceil(np.clip(low - 0.5, 0, length)))
-    last = int(np.ceil(np.clip(high - 0.5, 0, length)))
+    first, last = (min(max(math.ceil(edge - 0.5), 0), length) for edge in (low, high))
     if last <= first:
         return 0, (np.zeros(0, np.intp),) * 3
-    centers = np.arange(first, last) + 0.5
-    position = np.clip((centers - low) * (cells / (high - low)) - 0.5, 0, cells - 1)
+    position = (np.arange(first, last) + (0.5 - low)) * (cells / (high - low)) - 0.5
+    position = np.minimum(np.maximum(position, 0, out=position), cells - 1, out=position)
     before = np.minimum(position.astype(np.intp), max(cells - 2, 0))
     after = np.minimum(before + 1, cells - 1)
-    return first, (before, after, (position - before).astype(np.float32)[:, None])
+    return first, (before, after, (position - before).astype(np.float32))
 
 
-def _interpolate(values: np.ndarray, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    lower = values[before]
-    lower += (values[after] - lower) * weight
-    return lower
+def _cut(probability: np.ndarray, x: tuple[np.ndarray, ...], y: tuple[np.ndarray, ...], threshold: float) -> np.ndarray:
+    """Interpolate at all combinations of x and y (see `_sample_axis`) and cut: bool [cw, ch], the column order of RLE.
+
+    Between four cells on one side of the threshold nothing needs to be computed: that is most of a large mask.
+    """
+    pixels = len(x[0]) * len(y[0])
+    if pixels > SMALL_CROP:
+        levels = _sort_quads(probability > threshold).take(y[0], axis=1).take(x[0], axis=0)  # uint8 [cw, ch]
+        crop, edge = levels == 2, np.flatnonzero((levels == 1).ravel())
+    else:
+        crop, edge = np.empty((len(x[0]), len(y[0])), bool), np.arange(pixels)
+    i, j = np.divmod(edge, len(y[0]))
+    x_before, x_after, x_weight = (values[i] for values in x)
+    y_before, y_after, y_weight = (values[j] for values in y)
+    flat, width = probability.ravel(), probability.shape[1]
+    y_before, y_after = y_before * width, y_after * width
+    low = _interpolate(flat[x_before + y_before], flat[x_before + y_after], y_weight)
+    high = _interpolate(flat[x_after + y_before], flat[x_after + y_after], y_weight)
+    crop.ravel()[edge] = _interpolate(low, high, x_weight) > threshold
+    return crop
+
+
+def _sort_quads(inside: np.ndarray) -> np.ndarray:
+    """Say of each four neighbouring cells if none (0), some (1) or all (2) are inside, x first: uint8."""
+    if min(inside.shape) < 2:  # no four neighbours
+        return np.ones(inside.shape[::-1], np.uint8)
+    inside = np.ascontiguousarray(inside.T)
+    every, some = inside[:-1] & inside[1:], inside[:-1] | inside[1:]
+    return (every[:, :-1] & every[:, 1:]).view(np.uint8) + (some[:, :-1] | some[:, 1:])
+
+
+def _interpolate(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return before + (after - before) * weight
 
 
 def encode_crop(bitmap: np.ndarray, top_left: tuple[int, int], hw: SizeHW) -> RLE:

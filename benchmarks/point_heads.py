@@ -1,0 +1,189 @@
+"""Train with point heads and with dense heads, in one run: images per second and peak memory of each.
+
+    python benchmarks/point_heads.py --data coco_train
+
+`--data` is a folder with `annotations/instances.json` and `images/`; the batches are made before the clock starts.
+
+Both variants are `configs/dla34_plain.json` with the same losses and optimizer. The dense one computes offset, size and
+local shape at every cell and gathers them at the true centres; with the same weights both give the same losses (a test
+holds them to it). Its heads are `build_dense_head`, but for the last layer of the local shape: 1024 channels at every
+cell stay in bfloat16, which favours the dense variant, since the point head computes them in float32.
+
+Every measurement has a process of its own, and the variants take turns. Memory is that of the process, read from Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from centermask_keras.config import Config, load_config
+from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.detectors import CenterMask, build_detector
+from centermask_keras.heads.dense import build_dense_head, make_head_initializer
+from centermask_keras.ops.gather_patches import gather_cells
+from centermask_keras.structures import GroundTruth, PointOutputs, Tensor
+
+CONFIG = Path(__file__).parents[1] / "configs" / "dla34_plain.json"
+WARM_UP = 2  # steps that are not timed: the first one traces the graph
+FIGURES = ("images_per_second", "peak_gib", "growth_gib")
+
+
+class DenseHeadsCenterMask(CenterMask):
+    """CenterMask whose offset, size and local shape are dense maps, read at the centres afterwards.
+
+    Its `point_heads` is a model of the whole map: features [B, h, w, F] -> maps of the `PointOutputs`.
+    """
+
+    def read_points(self, features: Tensor, cells: Tensor) -> PointOutputs:
+        """Compute the maps at every cell and read them at cells int32 [B, K]."""
+        maps = self.point_heads(features)
+        return {name: ops.cast(gather_cells(values, cells), "float32") for name, values in maps.items()}
+
+
+def build_dense_variant(config: Config) -> DenseHeadsCenterMask:
+    """Build the detector of a configuration with dense heads in place of its point heads."""
+    network = build_detector(config).network
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.model.dtype_policy)
+    heads = build_dense_heads(config, network.output["features"].shape[-1])
+    keras.config.set_dtype_policy(before)
+    return DenseHeadsCenterMask(network, heads, config=config)
+
+
+def build_dense_heads(config: Config, channels: int) -> keras.Model:
+    """Build features [B, h, w, channels] -> maps offset and size [B, h, w, 2], local shape [B, h, w, S * S]."""
+    model = config.model
+    features = keras.Input((None, None, channels), name="features")
+    maps = {
+        name: build_dense_head(features, mid_channels=model.head_channels, out_channels=2, bias=0.0, name=name)
+        for name in ("offset", "size")
+    }
+    hidden = layers.Conv2D(
+        model.head_channels,
+        3,
+        padding="same",
+        activation="relu",
+        kernel_initializer=make_head_initializer(),
+        name="local_shape_logits_0",
+    )(features)
+    maps["local_shape_logits"] = layers.Conv2D(
+        model.shape_size**2, 1, kernel_initializer=make_head_initializer(), name="local_shape_logits_2"
+    )(hidden)
+    return keras.Model(features, maps, name="dense_heads")
+
+
+VARIANTS = {"point": build_detector, "dense": build_dense_variant}
+
+
+def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[str, float]:
+    """Train some steps of one variant, in a process that does nothing else, and return its `FIGURES`."""
+    config = load_config(CONFIG, [f"train.batch_size={batch_size}"])
+    batches = read_batches(config, data, WARM_UP + steps)
+    before = read_memory("VmRSS")
+    seconds = time_steps(VARIANTS[variant](config), batches)
+    peak = read_memory("VmHWM")
+    return {"images_per_second": batch_size / median(seconds), "peak_gib": peak, "growth_gib": peak - before}
+
+
+def read_batches(config: Config, data: Path, count: int) -> list[GroundTruth]:
+    """Make training batches of one shape: another number of padded objects would trace the graph anew."""
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    dataset = make_train_dataset(config, annotations)
+    shape = next(iter(dataset))["boxes"].shape
+    return list(islice((batch for batch in dataset if batch["boxes"].shape == shape), count))
+
+
+def time_steps(detector: CenterMask, batches: Sequence[GroundTruth]) -> list[float]:
+    """Train one step on each batch and return the seconds of all steps after the `WARM_UP`."""
+    settings = detector.config.train
+    optimizer = keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm)
+    optimizer.build(detector.trainable_variables)
+    detector.compile(optimizer=optimizer, jit_compile=bool(tf.config.list_physical_devices("GPU")))
+    times = [time.perf_counter()]
+    for batch in batches:
+        detector.train_on_batch(batch)  # returns the loss as a number, so the step is over
+        times.append(time.perf_counter())
+    return np.diff(times)[WARM_UP:].tolist()
+
+
+def read_memory(field: str) -> float:
+    """Return what Linux knows of this process, GiB: memory in use (VmRSS), or the most that ever was (VmHWM).
+
+    `resource.getrusage` would not do: its peak begins at the memory of the process that started this one.
+    """
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[field].split()[0]) / 2**20
+
+
+def measure_rounds(data: Path, *, batch_size: int, rounds: int, steps: int) -> list[dict[str, dict[str, float]]]:
+    """Measure all variants in turn, each time in a new process: per round the figures by variant."""
+    measured = []
+    for _ in range(rounds):
+        figures = {}
+        for variant in VARIANTS:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                figures[variant] = process.submit(measure, variant, data, batch_size=batch_size, steps=steps).result()
+        measured.append(figures)
+    return measured
+
+
+def summarize(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return, per figure, the medians of both variants and the median of the rounds' ratios, point to dense."""
+    summary = {}
+    for figure in FIGURES:
+        values = {variant: [figures[variant][figure] for figures in rounds] for variant in VARIANTS}
+        ratios = [point / dense for point, dense in zip(values["point"], values["dense"], strict=True)]
+        summary[figure] = {**{variant: median(values[variant]) for variant in VARIANTS}, "ratio": median(ratios)}
+    return summary
+
+
+def print_table(rounds: list[dict[str, dict[str, float]]], summary: dict[str, dict[str, float]]) -> None:
+    """Print the speed of every round, and the medians of all figures."""
+    print(f"{'':<28} point heads   dense heads   point / dense")
+    for number, figures in enumerate(rounds, start=1):
+        point, dense = (figures[variant]["images_per_second"] for variant in VARIANTS)
+        print_row(f"round {number}, images/s", point, dense, point / dense)
+    labels = ("median images/s", "median peak memory, GiB", "  of it by training, GiB")
+    for label, figure in zip(labels, FIGURES, strict=True):
+        print_row(label, *summary[figure].values())
+
+
+def print_row(label: str, point: float, dense: float, ratio: float) -> None:
+    """Print one line of the table."""
+    print(f"{label:<28} {point:11.2f}   {dense:11.2f}   {ratio:13.2f}")
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with annotations/ and images/")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps per variant and round")
+    parser.add_argument("--json", type=Path, help="write all figures there as well")
+    arguments = parser.parse_args()
+    rounds = measure_rounds(
+        arguments.data, batch_size=arguments.batch_size, rounds=arguments.rounds, steps=arguments.steps
+    )
+    summary = summarize(rounds)
+    print_table(rounds, summary)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rounds": rounds, "median": summary}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

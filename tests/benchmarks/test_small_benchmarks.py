@@ -1,0 +1,102 @@
+"""The short versions of the benchmark scripts: they run, and what they compare is equal."""
+
+import json
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from centermask_keras.config import load_config
+from centermask_keras.data.annotations import load_annotations
+from centermask_keras.inference import build, load
+from centermask_keras.masks import paste_rles
+from centermask_keras.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import masks  # noqa: E402
+import nuclei_split  # noqa: E402
+import overfit  # noqa: E402
+import pipeline  # noqa: E402
+import profile_step  # noqa: E402
+import ship_model  # noqa: E402
+
+
+def test_masks_pasted_in_boxes_equal_those_of_whole_images(coco_train):
+    """Byte for byte, with the box sizes of real objects and boxes around the whole image."""
+    rng = np.random.default_rng(1)
+    boxes = masks.draw_boxes(coco_train / "annotations" / "instances.json", rng)
+    probabilities = masks.draw_masks(len(boxes), rng)
+    found = paste_rles(probabilities, boxes, masks.HW, masks.THRESHOLD)
+    whole = masks.paste_whole_images(probabilities, boxes)
+    assert len(found) == 110 and [rle["counts"] for rle in found] == [rle["counts"] for rle in whole]
+
+
+def test_the_pipeline_is_timed(coco_tiny):
+    config = load_config(ROOT / "configs" / "dla34.json", ["train.batch_size=2", "data.input_hw=[128, 128]"])
+    annotations = load_annotations(coco_tiny / "annotations" / "instances.json", coco_tiny / "images", crowd="ignore")
+    clock, processor = pipeline.time_batches(config, annotations, 3)
+    assert clock > 0 and processor > 0
+
+
+def test_a_profile_names_operations_and_groups_them():
+    kernel, images = tf.ones((3, 3, 8, 8)), tf.ones((1, 64, 64, 8))
+    call = tf.function(lambda: tf.reduce_sum(tf.nn.relu(tf.nn.conv2d(images * 2, kernel, 1, "SAME"))))
+    seconds, operations = profile_step.profile(call)
+    groups = profile_step.group_seconds(operations)
+    assert seconds > 0 and groups["convolutions"] > 0 and groups["batch normalisation"] == 0
+
+
+def test_groups_cover_every_operation():
+    groups = profile_step.group_seconds({"_MklNativeConv2D": 2.0, "_MklMatMul": 1.0, "AddV2": 0.5, "lower": 9.0})
+    assert groups["convolutions"] == 2.0 and groups["matrix products"] == 1.0 and sum(groups.values()) == 3.5
+
+
+def test_near_duplicates_form_one_group_over_others():
+    rows = np.array([[0.0], [1.5], [3.0], [50.0], [51.0], [90.0]])
+    assert nuclei_split.group_near_duplicates(rows) == [[0, 1, 2], [3, 4], [5]]
+
+
+def test_the_committed_list_divides_no_group(nuclei_train):
+    """Of 60 images of one size: no two near-duplicates are in different parts."""
+    part_of = {name: part for part, names in json.loads(nuclei_split.LIST.read_text()).items() for name in names}
+    rows = json.loads((nuclei_train / "annotations" / "instances.json").read_text())["images"]
+    names = [row["file_name"] for row in rows if (row["height"], row["width"]) == (256, 320)][:60]
+    colors = np.stack([nuclei_split.describe_colors(nuclei_train / "images" / name) for name in names])
+    for group in nuclei_split.group_near_duplicates(colors):
+        assert len({part_of[names[index]] for index in group}) == 1
+
+
+def test_the_overfit_trains_and_judges_on_the_same_images_without_augmentation(tmp_path):
+    config = overfit.make_config(tmp_path, 200)
+    assert config.data.train == config.data.val and config.data.augmentation.crop == "none"
+    assert (config.model.shape_size, config.model.max_detections, config.data.input_hw) == (32, 100, (512, 512))
+    assert config.train.drop_epochs == (140, 180)
+
+
+def test_a_shipped_model_equals_its_run_at_half_precision(tmp_path):
+    """Every weight of the copy is the weight of the run rounded to float16."""
+    config = load_config(ROOT / "configs" / "demo.json")
+    run = RunFolder(tmp_path / "run")
+    (run.path / "config.json").write_text(config.to_json())
+    run.update_record(categories=[{"id": i, "name": str(i)} for i in range(config.model.num_classes)])
+    (run.path / "metrics.csv").write_text("epoch\n")
+    predictor = build(config)
+    run.save_weights(predictor.detector, ship_model.WEIGHTS)
+    ship_model.ship(run.path, tmp_path / "shipped", ["eval.mask_threshold=0.55"])
+    shipped = load(tmp_path / "shipped")
+    assert shipped.config.eval.mask_threshold == 0.55
+    for weight, copy in zip(predictor.detector.get_weights(), shipped.detector.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight.astype(np.float16).astype(weight.dtype), copy)
+    sizes = [(folder / ship_model.WEIGHTS).stat().st_size for folder in (run.path, tmp_path / "shipped")]
+    assert sizes[1] < 0.65 * sizes[0]
+
+
+def test_a_weight_beyond_half_precision_is_an_error(tmp_path):
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        file["layer/vars/0"] = np.array([1e6], np.float32)
+    with pytest.raises(ValueError, match="layer/vars/0: expected weights within float16"):
+        ship_model.halve_weights(tmp_path / "a.weights.h5")
