@@ -200,7 +200,9 @@ def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.rand
     else:
         make_crop = {"random": make_random_crop, "window": make_random_window}[augmentation.crop]
         transform = make_crop(image_hw, canvas_hw, scale=augmentation.scale, rng=rng)
-    horizontal, vertical = rng.random() < augmentation.flip, rng.random() < augmentation.flip_vertical
+    horizontal = rng.random() < augmentation.flip
+    # What is switched off draws nothing, so that a configuration's samples do not change with new augmentations.
+    vertical = augmentation.flip_vertical > 0 and rng.random() < augmentation.flip_vertical
     return mirror(transform, canvas_hw, horizontal=horizontal, vertical=vertical)
 
 

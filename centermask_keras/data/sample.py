@@ -99,7 +99,7 @@ def make_sample(
     image = preprocess_image(read_annotated_image(annotations, index), transform, config.data.input_hw)
     if rng is not None:
         augmentation = config.data.augmentation
-        if rng.random() < augmentation.invert:
+        if augmentation.invert > 0 and rng.random() < augmentation.invert:
             image = 255 - image
         image = jitter_colors(image, rng, color=augmentation.color, lighting=augmentation.lighting)
     crowd = annotations.crowd[annotations.objects(index)]
