@@ -1,14 +1,13 @@
 """Time pasting and encoding the masks of an image, against doing it on whole images.
 
-    python benchmarks/masks.py --annotations coco_train/annotations/instances.json
+    python benchmarks/masks.py --data coco_train
 
-100 detections with box sizes drawn from real objects and 10 as large as the image, 640 x 480 pixels, 128 x 128 cells.
-The whole-image way pastes every mask into an array of the image's size and encodes that with pycocotools; both have to
-give the same bytes.
+100 detections with masks and box sizes of real objects, and the 10 largest objects stretched over the image: 640 x 480
+pixels, grids of 128 x 128 cells. The whole-image way pastes every mask into an array of the image's size and encodes
+that with pycocotools; both have to give the same bytes.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,32 +16,39 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from centermask_keras.data.annotations import Annotations, load_annotations
+from centermask_keras.data.rasterize import rasterize_masks
 from centermask_keras.masks import paste_mask, paste_rles
 
 HW = (480, 640)
 CELLS = 128
+IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])
 DETECTIONS, FULL_SIZE = 100, 10
 THRESHOLD = 0.4
 
 
-def draw_boxes(annotations: Path, rng: np.random.Generator) -> np.ndarray:
-    """Place boxes with the sizes of real objects anywhere in the image, and boxes of its size: float [K, 4], xyxy."""
-    rows = json.loads(annotations.read_text())["annotations"]
-    sizes = np.array([row["bbox"][2:] for row in rows if not row["iscrowd"]])
-    sizes = np.minimum(rng.choice(sizes, DETECTIONS), HW[::-1])
+def draw_detections(data: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Choose real objects: masks float32 [K, M, M] on the grids of their boxes, and boxes float [K, 4], xyxy.
+
+    Boxes have the size of their object and lie anywhere in the image; the last ones are as large as the image.
+    """
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd="drop")
+    area = np.prod(annotations.boxes[:, 2:] - annotations.boxes[:, :2], axis=1)
+    chosen = np.concatenate([rng.choice(len(area), DETECTIONS), np.argsort(area)[-FULL_SIZE:]])
+    masks = np.concatenate([draw_mask(annotations, index) for index in chosen])
+    sizes = annotations.boxes[chosen[:DETECTIONS], 2:] - annotations.boxes[chosen[:DETECTIONS], :2]
+    sizes = np.minimum(sizes, HW[::-1])
     corner = rng.uniform(0, 1, sizes.shape) * (np.array(HW[::-1]) - sizes)
     whole = rng.uniform(-3, 3, (FULL_SIZE, 4)) + [0, 0, HW[1], HW[0]]
-    return np.concatenate([np.concatenate([corner, corner + sizes], axis=1), whole])
+    return masks, np.concatenate([np.concatenate([corner, corner + sizes], axis=1), whole])
 
 
-def draw_masks(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw blobs with soft edges, as a network makes them: float32 [count, M, M] in [0, 1]."""
-    grid = (np.arange(CELLS) + 0.5) / CELLS - 0.5
-    angle = np.arctan2(grid[:, None], grid)
-    radius = np.hypot(grid[:, None], grid)
-    shape = (count, 1, 1)
-    waves = sum(rng.uniform(0, 0.06, shape) * np.sin(n * angle + rng.uniform(0, 6.3, shape)) for n in range(1, 6))
-    return (1 / (1 + np.exp(40 * (radius - 0.42 - waves)))).astype(np.float32)
+def draw_mask(annotations: Annotations, index: int) -> np.ndarray:
+    """Draw the mask of an object on the grid of its box: float32 [1, M, M], coverage in [0, 1]."""
+    image = np.searchsorted(annotations.object_start, index, side="right") - 1
+    segmentation, box = annotations.segmentations[index], annotations.boxes[index]
+    drawn = rasterize_masks([segmentation], box[None], IDENTITY, annotations.image_hw[image], CELLS)
+    return drawn.astype(np.float32) / 255
 
 
 def paste_whole_images(masks: np.ndarray, boxes: np.ndarray) -> list[dict]:
@@ -67,12 +73,10 @@ def median_milliseconds(call: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Parse, compare, time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder with annotations/instances.json and images/")
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    boxes = draw_boxes(arguments.annotations, rng)
-    masks = draw_masks(len(boxes), rng)
+    masks, boxes = draw_detections(arguments.data, np.random.default_rng(0))
     found, whole = paste_rles(masks, boxes, HW, THRESHOLD), paste_whole_images(masks, boxes)
     same = all(a["counts"] == b["counts"] and a["size"] == b["size"] for a, b in zip(found, whole, strict=True))
     print(f"{len(boxes)} masks, {sum(len(rle['counts']) for rle in found):,} bytes, equal to whole images: {same}")

@@ -27,9 +27,7 @@ import ship_model  # noqa: E402
 
 def test_masks_pasted_in_boxes_equal_those_of_whole_images(coco_train):
     """Byte for byte, with the box sizes of real objects and boxes around the whole image."""
-    rng = np.random.default_rng(1)
-    boxes = masks.draw_boxes(coco_train / "annotations" / "instances.json", rng)
-    probabilities = masks.draw_masks(len(boxes), rng)
+    probabilities, boxes = masks.draw_detections(coco_train, np.random.default_rng(1))
     found = paste_rles(probabilities, boxes, masks.HW, masks.THRESHOLD)
     whole = masks.paste_whole_images(probabilities, boxes)
     assert len(found) == 110 and [rle["counts"] for rle in found] == [rle["counts"] for rle in whole]
