@@ -79,8 +79,8 @@ def write_parts(data: dict, images: Path, out: Path) -> None:
         (out / f"{part}.json").write_text(json.dumps({**data, "images": rows, "annotations": objects}))
         print(f"{part:<6} {len(rows)} images, {len(objects):,} nuclei")
     link = out / "images"
-    if not link.exists():
-        link.symlink_to(images.resolve(), target_is_directory=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(images.resolve(), target_is_directory=True)
 
 
 def main() -> None:

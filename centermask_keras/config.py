@@ -36,7 +36,7 @@ class ModelConfig(_Section):
 
     detector: Literal["centernet"] = Field(description="How objects are found: as centre points")
     normalization: Literal["dataset", "image"] = Field(
-        description="Colours by mean and deviation of COCO, or by those of each image"
+        description="Colours by mean and deviation of COCO, or of each input (padding included)"
     )
     backbone: Literal["dla34", "dla_half", "dla_small"] = Field(
         description="DLA-34, one of half its width, or its small relative for a CPU"

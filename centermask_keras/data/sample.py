@@ -96,11 +96,13 @@ def make_sample(
     Raises:
         ImageError: the file does not decode, or is not of the annotated size.
     """
-    image = preprocess_image(read_annotated_image(annotations, index), transform, config.data.input_hw)
+    augmentation = config.data.augmentation
+    image = read_annotated_image(annotations, index)
+    # Before it lands on the canvas, whose padding is black in inference as well.
+    if rng is not None and augmentation.invert > 0 and rng.random() < augmentation.invert:
+        image = 255 - image
+    image = preprocess_image(image, transform, config.data.input_hw)
     if rng is not None:
-        augmentation = config.data.augmentation
-        if augmentation.invert > 0 and rng.random() < augmentation.invert:
-            image = 255 - image
         image = jitter_colors(image, rng, color=augmentation.color, lighting=augmentation.lighting)
     crowd = annotations.crowd[annotations.objects(index)]
     most_planes, most_ignored = count_planes(annotations, config.model.saliency == "class_specific")

@@ -1,4 +1,4 @@
-"""Where an image lands on the network's input: letterbox and original size to evaluate, a random crop to train.
+"""Where an image lands on the network's input: letterbox or original size to evaluate, crop or window to train.
 
 Stage: data. Source: Zhou et al. 2019, "Objects as Points" (arXiv 1904.07850), section 5, and its released code.
 Deviations: continuous coordinates; the centre of the random crop is a real number instead of an integer; sizes that

@@ -88,7 +88,7 @@ def centermask_losses(
 
     Args:
         outputs: dense outputs of the network for `batch["image"]`.
-        batch: ground truth with static shapes.
+        batch: ground truth; its shapes are static but for N.
         read_points: the point heads; called once, with the true centres.
         config: the configuration.
 

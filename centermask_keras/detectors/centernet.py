@@ -31,8 +31,8 @@ LEAST_DEVIATION = 4.0
 class ImageNormalization(keras.layers.Layer):
     """Bring RGB values 0..255 [B, H, W, 3] to zero mean and unit variance, in float32 before any lower precision.
 
-    By the statistics of COCO, or by those of each image over all of its pixels and channels: microscopes and other
-    instruments differ in brightness and contrast from image to image, by far more than photos do.
+    By the statistics of COCO, or by those of each input over all of its pixels and channels, padding included:
+    microscopes and other instruments differ in brightness and contrast from image to image, by far more than photos do.
 
     Args:
         per_image: which of the two.
@@ -49,7 +49,7 @@ class ImageNormalization(keras.layers.Layer):
                 IMAGE_MEAN, "float32"
             ) / np.asarray(IMAGE_STD, "float32")
         mean, variance = ops.moments(images, axes=(1, 2, 3), keepdims=True)
-        return (images - mean) / ops.maximum(ops.sqrt(variance), LEAST_DEVIATION)
+        return (images - mean) / ops.sqrt(ops.maximum(variance, LEAST_DEVIATION**2))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the shape of the input."""

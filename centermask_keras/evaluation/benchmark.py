@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -59,12 +61,16 @@ def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
         num_detections=model.max_detections,
         read_points=partial(detector.read_points, outputs["features"]),
     )
-    saliency = {key: ops.max(outputs[key], axis=(1, 2, 3)) for key in outputs if key == "saliency_logits"}
-    return {**decoded, **saliency}
+    kept = {key: decoded[key] for key in ("boxes", "scores", "classes", "valid")}
+    if "local_shape_logits" in decoded:
+        kept["local_shape_logits"] = ops.max(decoded["local_shape_logits"], axis=(1, 2))
+    if "saliency_logits" in outputs:
+        kept["saliency_logits"] = ops.max(outputs["saliency_logits"], axis=(1, 2, 3))
+    return kept
 
 
 def benchmark_inference(
-    predictor: Predictor, images: Sequence[Path], *, batch_size: int, repeats: int, score_threshold: float = 0.0
+    predictor: Predictor, images: Sequence[Path], *, batch_size: int, repeats: int
 ) -> dict[str, float]:
     """Time the stages of prediction on images, letterboxed to the training input.
 
@@ -73,10 +79,9 @@ def benchmark_inference(
         images: files to read; they are repeated to fill a batch.
         batch_size: images per step of the network.
         repeats: timings of each stage; the median counts. They follow a first run that compiles.
-        score_threshold: detections that score less are not pasted; 0 pastes all K.
 
     Returns:
-        Milliseconds per image: `read`, `network`, `decode`, `masks`, `paste`, their sum `total`; `images_per_second`.
+        Milliseconds per image: `read`, `network`, `decode`, `masks`, `paste` (of all K), `total`; `images_per_second`.
     """
     files = [images[index % len(images)] for index in range(batch_size)]
     hw = predictor.config.data.input_hw
@@ -90,7 +95,6 @@ def benchmark_inference(
     )
     parts = _median_of_each([partial(graph.predict_on_batch, canvas) for graph in graphs], repeats)
     detections = graphs[-1].predict_on_batch(canvas)
-    detections["valid"] = detections["valid"] & (detections["scores"] >= score_threshold)
     pasting = _median(
         lambda: [
             predictor.to_objects(detections, row, transform, size) for row, (_, transform, size) in enumerate(batch)
@@ -111,17 +115,26 @@ def benchmark_inference(
 
 
 def describe_device() -> dict[str, Any]:
-    """Name what the figures depend on: device, cores in use, versions."""
+    """Name what the figures depend on: accelerators, cores in use, versions."""
     backend = keras.backend.backend()
     devices = keras.distribution.list_devices()
     gpus = [device for device in devices if device.partition(":")[0].lower() in ("gpu", "cuda", "tpu")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "device": ", ".join(gpus) or f"CPU, {cores} cores, {platform.machine()}",
+        "device": ", ".join([*gpus, *_gpu_models(), f"{cores} CPU cores ({platform.machine()})"]),
         "backend": f"{backend} {version({'torch': 'torch', 'jax': 'jax'}.get(backend, 'tensorflow'))}",
         "keras": version("keras"),
         "python": platform.python_version(),
     }
+
+
+def _gpu_models() -> list[str]:
+    """Ask the driver for the names of the NVIDIA GPUs; backends only number them."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[:-1]
 
 
 def stage_table(rows: dict[str, dict[str, float]]) -> str:

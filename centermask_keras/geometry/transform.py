@@ -1,7 +1,7 @@
 """The transform between original and input pixels: four numbers that travel with every sample.
 
 Stage: geometry. A transform is float64 [4], (sx, sy, tx, ty): x' = sx * x + tx and y' = sy * y + ty take continuous
-original coordinates to continuous input coordinates. A mirrored image has a negative sx.
+original coordinates to continuous input coordinates. A mirrored image has a negative sx or sy.
 """
 
 from __future__ import annotations

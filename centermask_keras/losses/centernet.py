@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from centermask_keras.ops.attach_gradient import attach_gradient
 from centermask_keras.structures import Tensor
 
 ALPHA = 2
@@ -29,13 +30,16 @@ def heatmap_loss(logits: Tensor, heatmap: Tensor, negative_weight: Tensor, num_o
     Source: Eq. 3 (see the deviation in the module's docstring).
     """
     logits = ops.cast(logits, "float32")
+    score, complement = ops.sigmoid(logits), ops.sigmoid(-logits)  # the difference to 1 would lose what saturates
     log_score, log_complement = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
     positive = ops.cast(heatmap == 1.0, "float32")
     penalty = negative_weight * ops.square(ops.square(1.0 - heatmap))  # 0 at the positives
-    # Powers of probabilities come from their logarithms: the derivative of a saturated sigmoid is lost in float32.
-    positive_loss = -positive * ops.exp(ALPHA * log_complement) * log_score
-    negative_loss = -penalty * ops.exp(ALPHA * log_score) * log_complement
-    return ops.sum(positive_loss + negative_loss) / num_objects
+    # The squares are ALPHA = 2. The gradient is short, and keeps one map for the way back instead of a dozen.
+    positive_weight, negative_weight = positive * ops.square(complement), penalty * ops.square(score)
+    value = -ops.sum(positive_weight * log_score + negative_weight * log_complement) / num_objects
+    gradient = positive_weight * (ALPHA * score * log_score - complement)
+    gradient = gradient + negative_weight * (score - ALPHA * complement * log_complement)
+    return attach_gradient(value, logits, gradient / num_objects)
 
 
 def point_l1_loss(predicted: Tensor, target: Tensor, valid: Tensor, num_objects: Tensor) -> Tensor:

@@ -404,7 +404,9 @@ def test_invert_makes_negatives(coco_tiny):
         config = configure(*still, f"data.augmentation.invert={probability}", hw=(640, 640))
         rng = np.random.default_rng(0)
         images.append(make_sample(annotations, 0, config=config, transform=IDENTITY, rng=rng)["image"])
-    np.testing.assert_array_equal(images[1], 255 - images[0])
+    height, width = annotations.image_hw[0]
+    np.testing.assert_array_equal(images[1][:height, :width], 255 - images[0][:height, :width])
+    assert not images[1][height:].any() and not images[1][:, width:].any()  # padding stays black
 
 
 def test_without_random_source_colours_stay(coco_tiny):

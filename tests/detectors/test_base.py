@@ -173,6 +173,26 @@ def test_small_training_step_in_bfloat16_compiles_under_xla(deformable):
     assert losses[-1] < losses[0]
 
 
+def test_the_compiled_step_takes_batches_of_different_padding():
+    """The pipeline pads each batch to its own number of objects: N is unknown until the step runs."""
+    config = small_config()
+    batches = [make_batch(config), make_batch(config, seed=1)]
+    padded = ("boxes", "classes", "valid", "masks")
+    for name in padded:
+        batches[1][name] = batches[1][name][:, :4]
+    shapes = {name: list(value.shape) for name, value in batches[0].items()}
+    for name in padded:
+        shapes[name][1] = None
+    specs = {name: tf.TensorSpec(shape, batches[0][name].dtype) for name, shape in shapes.items()}
+    dataset = tf.data.Dataset.from_generator(lambda: iter(batches * 2), output_signature=specs)
+    losses = {}
+    for jit_compile in (False, True):
+        detector = build_detector(config)
+        detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
+        losses[jit_compile] = detector.fit(dataset, epochs=1, verbose=0).history["loss"][0]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
 def test_detections_have_fixed_size_at_any_input_size():
     config = small_config()
     detector = build_detector(config)

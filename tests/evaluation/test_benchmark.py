@@ -1,6 +1,7 @@
 """The benchmark times what prediction does: its parts are those of the inference graph, its figures add up."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from centermask_keras.cli import main
 from centermask_keras.config import load_config
+from centermask_keras.evaluation import benchmark
 from centermask_keras.evaluation.benchmark import (
     STAGES,
     benchmark_inference,
@@ -39,18 +41,24 @@ def test_the_parts_are_those_of_the_inference_graph(predictor):
     np.testing.assert_allclose(found["heatmap_logits"], np.max(outputs["heatmap_logits"], axis=(1, 2, 3)), rtol=1e-5)
 
 
-def test_figures_are_per_image_and_add_up(predictor):
-    paths = sorted(SAMPLES.iterdir())
-    figures = benchmark_inference(predictor, paths, batch_size=3, repeats=2)
+def test_figures_are_per_image_and_a_negative_difference_counts_as_nothing(predictor, monkeypatch):
+    medians = iter([0.3, 0.06])  # reading and pasting, seconds per batch of 3
+    monkeypatch.setattr(benchmark, "_median", lambda call, repeats: next(medians))
+    monkeypatch.setattr(benchmark, "_median_of_each", lambda calls, repeats: [1.5, 1.2, 1.8])
+    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=3, repeats=2)
+    expected = {"read": 100, "network": 500, "decode": 0, "masks": 200, "paste": 20, "total": 720}
+    assert figures == pytest.approx({**expected, "images_per_second": 3 / 2.16})
+
+
+def test_every_stage_is_timed(predictor):
+    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=2, repeats=2)
     assert set(figures) == {*STAGES, "total", "images_per_second"}
-    assert all(figures[name] >= 0 for name in STAGES) and figures["network"] > 0 and figures["paste"] > 0
-    assert sum(figures[name] for name in STAGES) >= figures["total"] - 1e-9  # more only where a difference was negative
-    assert figures["images_per_second"] == pytest.approx(1000 / figures["total"])
+    assert all(figures[name] > 0 for name in ("read", "network", "paste", "total"))
 
 
 def test_the_device_and_the_versions_are_stated():
     device = describe_device()
-    assert "CPU" in device["device"] or "gpu" in device["device"].lower()
+    assert re.search(r"\d+ CPU cores", device["device"])
     assert device["backend"].startswith("tensorflow 2.")
 
 

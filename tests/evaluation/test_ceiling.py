@@ -142,7 +142,7 @@ def ceiling_on_canvas(config, annotations, folder: Path, make_transform, passes:
 
 
 @pytest.mark.slow
-def test_random_affine_and_flip_cost_little(coco_train, config, tmp_path):
+def test_random_crop_and_flip_cost_little(coco_train, config, tmp_path):
     """Three random views of every photo against the plain letterbox, by the same measure at the same resolution."""
     annotations = load_folder(coco_train, config)
     hw = config.data.input_hw
