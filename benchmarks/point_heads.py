@@ -4,10 +4,10 @@
 
 `--data` is a folder with `annotations/instances.json` and `images/`; the batches are made before the clock starts.
 
-Both variants are `configs/dla34_plain.json` with the same losses and optimizer. The dense one computes offset, size and
-local shape at every cell and gathers them at the true centres; with the same weights both give the same losses (a test
-holds them to it). Its heads are `build_dense_head`, but for the last layer of the local shape: 1024 channels at every
-cell stay in bfloat16, which favours the dense variant, since the point head computes them in float32.
+All variants are `configs/dla34_plain.json` with the same losses and optimizer. The dense ones compute offset, size and
+local shape at every cell and gather them at the true centres; with the same weights all give the same losses (a test
+holds them to it). `dense` is the same network: the last layers of its heads run in float32, as everywhere in the
+package. `dense_low` is a favour to the dense side: the 1,024 channels of the local shape stay in bfloat16.
 
 Every measurement has a process of its own, and the variants take turns. Memory is that of the process, read from Linux.
 """
@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -54,17 +55,20 @@ class DenseHeadsCenterMask(CenterMask):
         return {name: ops.cast(gather_cells(values, cells), "float32") for name, values in maps.items()}
 
 
-def build_dense_variant(config: Config) -> DenseHeadsCenterMask:
-    """Build the detector of a configuration with dense heads in place of its point heads."""
+def build_dense_variant(config: Config, shape_dtype: str | None = "float32") -> DenseHeadsCenterMask:
+    """Build the detector of a configuration with dense heads in place of its point heads.
+
+    `shape_dtype` is the precision of the local shape's last layer, None for that of the configuration.
+    """
     network = build_detector(config).network
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.model.dtype_policy)
-    heads = build_dense_heads(config, network.output["features"].shape[-1])
+    heads = build_dense_heads(config, network.output["features"].shape[-1], shape_dtype)
     keras.config.set_dtype_policy(before)
     return DenseHeadsCenterMask(network, heads, config=config)
 
 
-def build_dense_heads(config: Config, channels: int) -> keras.Model:
+def build_dense_heads(config: Config, channels: int, shape_dtype: str | None) -> keras.Model:
     """Build features [B, h, w, channels] -> maps offset and size [B, h, w, 2], local shape [B, h, w, S * S]."""
     model = config.model
     features = keras.Input((None, None, channels), name="features")
@@ -81,12 +85,20 @@ def build_dense_heads(config: Config, channels: int) -> keras.Model:
         name="local_shape_logits_0",
     )(features)
     maps["local_shape_logits"] = layers.Conv2D(
-        model.shape_size**2, 1, kernel_initializer=make_head_initializer(), name="local_shape_logits_2"
+        model.shape_size**2,
+        1,
+        kernel_initializer=make_head_initializer(),
+        dtype=shape_dtype,
+        name="local_shape_logits_2",
     )(hidden)
     return keras.Model(features, maps, name="dense_heads")
 
 
-VARIANTS = {"point": build_detector, "dense": build_dense_variant}
+VARIANTS = {
+    "point": build_detector,
+    "dense": build_dense_variant,
+    "dense_low": partial(build_dense_variant, shape_dtype=None),
+}
 
 
 def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[str, float]:
@@ -141,30 +153,31 @@ def measure_rounds(data: Path, *, batch_size: int, rounds: int, steps: int) -> l
     return measured
 
 
-def summarize(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return, per figure, the medians of both variants and the median of the rounds' ratios, point to dense."""
+def summarize(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return, per figure and variant, the median and the median of the rounds' ratios, point heads to the variant."""
     summary = {}
     for figure in FIGURES:
-        values = {variant: [figures[variant][figure] for figures in rounds] for variant in VARIANTS}
-        ratios = [point / dense for point, dense in zip(values["point"], values["dense"], strict=True)]
-        summary[figure] = {**{variant: median(values[variant]) for variant in VARIANTS}, "ratio": median(ratios)}
+        summary[figure] = {}
+        for variant in rounds[0]:
+            values = [figures[variant][figure] for figures in rounds]
+            ratios = [figures["point"][figure] / figures[variant][figure] for figures in rounds]
+            summary[figure][variant] = {"median": median(values), "ratio": median(ratios)}
     return summary
 
 
-def print_table(rounds: list[dict[str, dict[str, float]]], summary: dict[str, dict[str, float]]) -> None:
-    """Print the speed of every round, and the medians of all figures."""
-    print(f"{'':<28} point heads   dense heads   point / dense")
+def print_table(rounds: list[dict[str, dict[str, float]]], summary: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Print the speed of every round, the medians of all figures, and the ratios."""
+    print(f"{'':<28}" + "".join(f"{variant:>12}" for variant in VARIANTS))
     for number, figures in enumerate(rounds, start=1):
-        point, dense = (figures[variant]["images_per_second"] for variant in VARIANTS)
-        print_row(f"round {number}, images/s", point, dense, point / dense)
-    labels = ("median images/s", "median peak memory, GiB", "  of it by training, GiB")
-    for label, figure in zip(labels, FIGURES, strict=True):
-        print_row(label, *summary[figure].values())
+        print_row(f"round {number}, images/s", [figures[variant]["images_per_second"] for variant in VARIANTS])
+    for label, figure in zip(("images/s", "peak memory, GiB", "of it by training, GiB"), FIGURES, strict=True):
+        print_row(f"{label}: median", [summary[figure][variant]["median"] for variant in VARIANTS])
+        print_row("  point heads to this", [summary[figure][variant]["ratio"] for variant in VARIANTS])
 
 
-def print_row(label: str, point: float, dense: float, ratio: float) -> None:
+def print_row(label: str, values: Sequence[float]) -> None:
     """Print one line of the table."""
-    print(f"{label:<28} {point:11.2f}   {dense:11.2f}   {ratio:13.2f}")
+    print(f"{label:<28}" + "".join(f"{value:12.2f}" for value in values))
 
 
 def main() -> None:

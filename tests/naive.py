@@ -49,11 +49,11 @@ def heatmap(boxes, classes, valid, grid_hw, stride, num_classes):
 
 
 def class_planes_to_map(planes, plane_classes, plane_valid, num_classes):
-    """Return the map [h, w, C] of the planes [P, h, w] of one image."""
+    """Return the map 0..255 [h, w, C] of the planes [P, h, w] of one image."""
     result = np.zeros((*planes.shape[1:], num_classes))
     for plane, category, real in zip(planes, plane_classes, plane_valid, strict=True):
         if real:
-            result[:, :, category] = plane / 255
+            result[:, :, category] = plane
     return result
 
 

@@ -22,6 +22,9 @@ from centermask_keras.targets.saliency import class_planes_to_map
 ReadPoints = Callable[[Tensor], PointOutputs]
 """Cells int32 [B, K] to what the point heads give there."""
 
+HALF_COVERED = 128
+"""Of 255: cells that a crowd region covers this far are ignored."""
+
 
 class CenterMask(keras.Model):
     """CenterMask on centre points: dense heatmap and saliency, point heads at centres, mask = shape x saliency.
@@ -105,10 +108,10 @@ def centermask_losses(
         batch["boxes"], batch["classes"], valid, grid_hw=grid_hw, stride=model.stride, num_classes=model.num_classes
     )
     num_objects = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
-    outside_crowds = 1.0 - ops.cast(_planes_to_map(batch, "ignore", model.num_classes) >= 0.5, "float32")
+    ignored = _planes_to_map(batch, "ignore", model.num_classes) >= HALF_COVERED
     points = read_points(targets["cells"])
     losses = {
-        "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], outside_crowds, num_objects),
+        "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], ignored, num_objects),
         "offset": point_l1_loss(points["offset"], targets["offset"], valid, num_objects),
         "size": point_l1_loss(points["size"], targets["size"], valid, num_objects),
     }
@@ -124,7 +127,7 @@ def centermask_losses(
     losses["mask"] = mask_loss(l, g, masks, valid, num_objects)
     if config.loss_weights.saliency > 0:
         coverage = _planes_to_map(batch, "saliency", model.num_classes)
-        losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, outside_crowds)
+        losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, ignored)
     return losses
 
 

@@ -119,8 +119,7 @@ def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -
         planes = (batch["saliency_planes"], batch["saliency_classes"], batch["saliency_valid"])
         outputs["saliency_logits"] = _mask_logits(ops.convert_to_numpy(class_planes_to_map(*planes, channels)), kind)
     if kind != "saliency":
-        coverage = sample["masks"].reshape(len(sample["masks"]), -1).astype(np.float32) / 255.0
-        points["local_shape_logits"] = _mask_logits(coverage, kind)
+        points["local_shape_logits"] = _mask_logits(sample["masks"].reshape(len(sample["masks"]), -1), kind)
     cells = ops.convert_to_numpy(targets["cells"])[0]
     return EncodedImage(outputs, _lookup(points, cells, sample["valid"], grid_hw))
 
@@ -152,7 +151,8 @@ def _lookup(
 
 
 def _mask_logits(coverage: np.ndarray, kind: Factors) -> np.ndarray:
-    probability = np.sqrt(coverage) if kind == "both" else coverage
+    share = coverage.astype(np.float32) / 255.0
+    probability = np.sqrt(share) if kind == "both" else share
     return _logits(probability, least=LEAST_PROBABILITY)
 
 

@@ -15,13 +15,13 @@ ALPHA = 2
 """Focusing exponent of the predicted probability (CenterNet). The other exponent, beta = 4, is two squares below."""
 
 
-def heatmap_loss(logits: Tensor, heatmap: Tensor, negative_weight: Tensor, num_objects: Tensor) -> Tensor:
+def heatmap_loss(logits: Tensor, heatmap: Tensor, ignored: Tensor, num_objects: Tensor) -> Tensor:
     """Compute the focal loss of the heatmap.
 
     Args:
         logits: float [B, h, w, C].
         heatmap: float32 [B, h, w, C] in [0, 1]; cells of exactly 1 are the positives.
-        negative_weight: float32, broadcasts to [B, h, w, C]: factor of the negatives, 0 inside of ignored regions.
+        ignored: bool, broadcasts to [B, h, w, C]: True inside of ignored regions, whose negatives do not count.
         num_objects: float32 scalar, at least 1.
 
     Returns:
@@ -32,10 +32,10 @@ def heatmap_loss(logits: Tensor, heatmap: Tensor, negative_weight: Tensor, num_o
     logits = ops.cast(logits, "float32")
     score, complement = ops.sigmoid(logits), ops.sigmoid(-logits)  # the difference to 1 would lose what saturates
     log_score, log_complement = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
-    positive = ops.cast(heatmap == 1.0, "float32")
-    penalty = negative_weight * ops.square(ops.square(1.0 - heatmap))  # 0 at the positives
+    positive = heatmap == 1.0
+    penalty = ops.where(ignored, 0.0, ops.square(ops.square(1.0 - heatmap)))  # 0 at the positives
     # The squares are ALPHA = 2. The gradient is short, and keeps one map for the way back instead of a dozen.
-    positive_weight, negative_weight = positive * ops.square(complement), penalty * ops.square(score)
+    positive_weight, negative_weight = ops.where(positive, ops.square(complement), 0.0), penalty * ops.square(score)
     value = -ops.sum(positive_weight * log_score + negative_weight * log_complement) / num_objects
     gradient = positive_weight * (ALPHA * score * log_score - complement)
     gradient = gradient + negative_weight * (score - ALPHA * complement * log_complement)

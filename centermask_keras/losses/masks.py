@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from centermask_keras.ops.attach_gradient import attach_gradient
 from centermask_keras.structures import Tensor
 
 
@@ -32,21 +33,24 @@ def mask_loss(
     return ops.sum(ops.where(valid, per_object, 0.0)) / num_objects
 
 
-def saliency_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def saliency_loss(logits: Tensor, target: Tensor, ignored: Tensor) -> Tensor:
     """Compute the binary cross entropy of the saliency map against the coverage of each class.
 
     Args:
         logits: float [B, h, w, C].
-        target: float32 [B, h, w, C], coverage in [0, 1].
-        weight: float32, broadcasts to [B, h, w, C]: 0 inside of ignored regions, 1 elsewhere.
+        target: uint8 [B, h, w, C], coverage 0..255.
+        ignored: bool, broadcasts to [B, h, w, C]: True inside of ignored regions, which do not count.
 
     Returns:
         float32 scalar: the sum over classes, averaged over all cells of the batch.
 
     Source: Section 4.1, direct supervision of the class-specific saliency (Table 1f).
     """
-    per_cell = ops.sum(weight * _binary_cross_entropy(ops.cast(logits, "float32"), target), axis=-1)  # [B, h, w]
-    return ops.mean(per_cell)
+    logits, target = ops.cast(logits, "float32"), ops.cast(target, "float32") / 255.0
+    cells = ops.cast(ops.prod(ops.shape(logits)[:3]), "float32")
+    value = ops.sum(ops.where(ignored, 0.0, _binary_cross_entropy(logits, target))) / cells
+    gradient = ops.where(ignored, 0.0, ops.sigmoid(logits) - target) / cells
+    return attach_gradient(value, logits, gradient)
 
 
 def _mask_logit(local_shape: Tensor | None, saliency: Tensor | None) -> Tensor:

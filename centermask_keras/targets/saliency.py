@@ -20,12 +20,12 @@ def class_planes_to_map(planes: Tensor, plane_classes: Tensor, plane_valid: Tens
         num_classes: C.
 
     Returns:
-        float32 [B, h, w, C], coverage in [0, 1]; 0 in channels without a plane.
+        uint8 [B, h, w, C], coverage 0..255; 0 in channels without a plane.
     """
     batch, count, height, width = ops.shape(planes)
-    flat = ops.reshape(ops.cast(planes, "float32"), (batch, count, -1))  # [B, P, h * w]
-    channels = ops.one_hot(plane_classes, num_classes, dtype="float32")  # [B, P, C]
-    channels = ops.where(plane_valid[..., None], channels, 0.0)
-    # Whole numbers up to 255 survive any precision a device may multiply in; they become fractions afterwards.
-    dense = ops.matmul(ops.transpose(flat, (0, 2, 1)), channels) / 255.0  # [B, h * w, C]
+    # Whole numbers up to 255 survive any precision a device may multiply in, bfloat16 included.
+    flat = ops.reshape(ops.cast(planes, "bfloat16"), (batch, count, -1))  # [B, P, h * w]
+    channels = ops.one_hot(plane_classes, num_classes, dtype="bfloat16")  # [B, P, C]
+    channels = ops.where(plane_valid[..., None], channels, ops.zeros((), "bfloat16"))
+    dense = ops.cast(ops.matmul(ops.transpose(flat, (0, 2, 1)), channels), "uint8")  # [B, h * w, C]
     return ops.reshape(dense, (batch, height, width, num_classes))

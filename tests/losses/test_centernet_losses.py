@@ -25,19 +25,18 @@ def value_and_gradient(function, variable, *, jit_compile):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_heatmap_loss_of_extreme_logits_equals_float64(jit_compile):
     logits, target = (grid.astype("float32") for grid in np.meshgrid(EXTREME, TARGETS))
-    weight = np.full_like(logits, 0.5)
 
     def elementwise(logits):  # N = 1, and one element at a time, so that a large value hides no error
-        elements = [tf.reshape(x, (-1, 1, 1, 1, 1)) for x in (logits, target, weight)]
-        return tf.map_fn(lambda x: heatmap_loss(*x, 1.0), tuple(elements), fn_output_signature=tf.float32)
+        elements = [tf.reshape(x, (-1, 1, 1, 1, 1)) for x in (logits, target)]
+        return tf.map_fn(lambda x: heatmap_loss(*x, False, 1.0), tuple(elements), fn_output_signature=tf.float32)
 
     # The gradient of the list of values is that of their sum: each logit moves one of them.
     value, gradient = value_and_gradient(elementwise, logits, jit_compile=jit_compile)
     target = target.astype("float64")
-    expected = naive.heatmap_loss(logits, target, 0.5)
+    expected = naive.heatmap_loss(logits, target, 1.0)
     # float32 has no finer steps than 1e-5 beyond 128; there, the last digit.
     np.testing.assert_allclose(value.reshape(expected.shape), expected, atol=1e-5, rtol=1e-6)
-    slope = naive.derivative(lambda x: naive.heatmap_loss(x, target, 0.5), logits)
+    slope = naive.derivative(lambda x: naive.heatmap_loss(x, target, 1.0), logits)
     np.testing.assert_allclose(gradient, slope, atol=1e-6)
 
 
@@ -46,27 +45,27 @@ def test_heatmap_loss_sums_over_everything_and_divides_by_the_objects(jit_compil
     rng = np.random.default_rng(0)
     logits = rng.normal(-2, 3, (2, 6, 5, 3)).astype("float32")
     target = np.where(rng.random(logits.shape) < 0.1, 1, rng.random(logits.shape) * 0.9).astype("float32")
-    weight = (rng.random((2, 6, 5, 1)) < 0.7).astype("float32")
+    ignored = rng.random((2, 6, 5, 1)) < 0.3
     value, gradient = value_and_gradient(
-        lambda x: heatmap_loss(x, target, weight, 7.0), logits, jit_compile=jit_compile
+        lambda x: heatmap_loss(x, target, ignored, 7.0), logits, jit_compile=jit_compile
     )
     exact = target.astype("float64")
-    np.testing.assert_allclose(value, naive.heatmap_loss(logits, exact, weight).sum() / 7, rtol=1e-6)
-    slope = naive.derivative(lambda x: naive.heatmap_loss(x, exact, weight), logits) / 7
+    np.testing.assert_allclose(value, naive.heatmap_loss(logits, exact, 1.0 - ignored).sum() / 7, rtol=1e-6)
+    slope = naive.derivative(lambda x: naive.heatmap_loss(x, exact, 1.0 - ignored), logits) / 7
     np.testing.assert_allclose(gradient, slope, atol=1e-6)
 
 
 def test_ignored_regions_silence_negatives_only():
     logits = np.full((1, 1, 2, 1), 1.5, "float32")
     target = np.array([1.0, 0.2], "float32").reshape(1, 1, 2, 1)
-    ignored = heatmap_loss(logits, target, np.zeros_like(target), 1.0)
+    ignored = heatmap_loss(logits, target, np.ones_like(target, bool), 1.0)
     np.testing.assert_allclose(ignored, naive.heatmap_loss(1.5, 1.0, 0.0), rtol=1e-6)
 
 
 def test_the_target_weighs_the_negatives_not_the_prediction():
     # The misprint of Eq. 3 would give the same loss for both targets.
     logits = np.zeros((1, 1, 1, 1), "float32")
-    near, far = (float(heatmap_loss(logits, np.full_like(logits, y), 1.0, 1.0)) for y in (0.5, 0.0))
+    near, far = (float(heatmap_loss(logits, np.full_like(logits, y), False, 1.0)) for y in (0.5, 0.0))
     assert near == pytest.approx(far * 0.5**4)
 
 
@@ -74,7 +73,7 @@ def test_the_target_weighs_the_negatives_not_the_prediction():
 def test_heatmap_loss_without_objects_is_finite(jit_compile):
     logits = np.full((2, 4, 4, 3), -2.19, "float32")
     value, gradient = value_and_gradient(
-        lambda x: heatmap_loss(x, np.zeros_like(logits), 1.0, 1.0), logits, jit_compile=jit_compile
+        lambda x: heatmap_loss(x, np.zeros_like(logits), False, 1.0), logits, jit_compile=jit_compile
     )
     np.testing.assert_allclose(value, naive.heatmap_loss(logits, 0.0, 1.0).sum(), rtol=1e-5)
     assert np.all(np.isfinite(gradient)) and np.all(gradient > 0)
@@ -110,7 +109,7 @@ def test_point_loss_without_objects_is_zero(jit_compile):
 def test_bfloat16_predictions_give_the_float32_loss():
     low = tf.cast(np.random.default_rng(0).normal(size=(1, 4, 4, 2)), "bfloat16")
     high, target = tf.cast(low, "float32"), np.zeros((1, 4, 4, 2), "float32")
-    losses = [heatmap_loss(x, target, 1.0, 1.0) for x in (low, high)]
+    losses = [heatmap_loss(x, target, False, 1.0) for x in (low, high)]
     points = [point_l1_loss(x[0], target[0], np.ones((4, 4), bool), 1.0) for x in (low, high)]
     for low_loss, high_loss in (losses, points):
         assert low_loss.dtype == tf.float32

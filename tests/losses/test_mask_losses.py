@@ -9,6 +9,7 @@ from centermask_keras.losses.masks import mask_loss, saliency_loss
 
 EXTREME = np.array([-100, -63, -30, -17, -8, -3, -0.7, -1e-3, 0, 1e-3, 0.7, 3, 8, 17, 30, 63, 100])
 COVERAGE = np.array([0.0, 0.3, 1.0])
+COVERAGE_BYTES = np.array([0, 77, 255])
 
 
 def mask_loss_elements(l, g, target, *, jit_compile):
@@ -112,30 +113,42 @@ def test_without_objects_the_mask_loss_is_zero(jit_compile):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_saliency_loss_of_extreme_logits_equals_float64(jit_compile):
-    logits, target = (x.astype("float32").astype("float64") for x in np.meshgrid(EXTREME, COVERAGE))
+    logits, target = (x.astype("float32") for x in np.meshgrid(EXTREME, COVERAGE_BYTES))
 
     @tf.function(jit_compile=jit_compile)
-    def compiled(logits, weight):
+    def compiled(logits):
         with tf.GradientTape() as tape:
-            tape.watch((logits, weight))
-            loss = saliency_loss(logits, tf.constant(target[None, None], "float32"), weight)
-        return tape.gradient(loss, (logits, weight))
+            tape.watch(logits)
+            elements = [tf.reshape(x, (-1, 1, 1, 1, 1)) for x in (logits, tf.constant(target, "uint8"))]
+            # One element at a time, so that a large value hides no error.
+            values = tf.map_fn(lambda x: saliency_loss(*x, False), tuple(elements), fn_output_signature=tf.float32)
+        return values, tape.gradient(values, logits)
 
-    cells = target.shape[0]  # the loss is linear in the weights: their gradient is the value of each element
-    ones = tf.ones((1, 1, *target.shape))
-    slope, values = (x[0, 0] * cells for x in compiled(tf.constant(logits[None, None], "float32"), ones))
-    np.testing.assert_allclose(values, naive.binary_cross_entropy(logits, target), rtol=0, atol=1e-5)
-    expected = naive.derivative(lambda x: naive.binary_cross_entropy(x, target), logits)
+    values, slope = compiled(tf.constant(logits))
+    share, logits = target.astype("float64") / 255, logits.astype("float64")
+    np.testing.assert_allclose(
+        values.numpy().reshape(logits.shape), naive.binary_cross_entropy(logits, share), rtol=0, atol=1e-5
+    )
+    expected = naive.derivative(lambda x: naive.binary_cross_entropy(x, share), logits)
     np.testing.assert_allclose(slope, expected, rtol=0, atol=1e-6)
 
 
 def test_saliency_loss_sums_classes_and_averages_all_cells():
     rng = np.random.default_rng(2)
-    logits, target = rng.normal(0, 3, (2, 4, 5, 3)).astype("float32"), rng.random((2, 4, 5, 3)).astype("float32")
-    weight = (rng.random(logits.shape) < 0.6).astype("float32")
-    expected = (weight * naive.binary_cross_entropy(logits, target)).sum() / (2 * 4 * 5)
-    np.testing.assert_allclose(saliency_loss(logits, target, weight), expected, rtol=1e-6)
-    assert float(saliency_loss(logits, target, np.zeros_like(weight))) == 0  # all of it ignored
+    logits = rng.normal(0, 3, (2, 4, 5, 3)).astype("float32")
+    target = rng.integers(0, 256, logits.shape, dtype="uint8")
+    ignored = rng.random(logits.shape) < 0.4
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(logits)
+        loss = saliency_loss(variable, target, ignored)
+
+    def expected(logits):
+        return (~ignored * naive.binary_cross_entropy(logits, target / 255)) / (2 * 4 * 5)
+
+    np.testing.assert_allclose(loss, expected(logits.astype("float64")).sum(), rtol=1e-6)
+    slope = naive.derivative(expected, logits.astype("float64"))
+    np.testing.assert_allclose(tape.gradient(loss, variable), slope, rtol=0, atol=1e-6)
+    assert float(saliency_loss(logits, target, np.ones_like(ignored))) == 0  # all of it ignored
 
 
 def test_bfloat16_logits_give_the_float32_loss():
@@ -143,7 +156,7 @@ def test_bfloat16_logits_give_the_float32_loss():
     low = [tf.cast(x, "bfloat16") for x in (l, g)]
     high = [tf.cast(x, "float32") for x in low]
     masks = [mask_loss(*x, target, valid, 1.0) for x in (low, high)]
-    saliency = [saliency_loss(x[0], target, 1.0) for x in (low, high)]
+    saliency = [saliency_loss(x[0], (target * 255).astype("uint8"), False) for x in (low, high)]
     for low_loss, high_loss in (masks, saliency):
         assert low_loss.dtype == tf.float32
         np.testing.assert_array_equal(low_loss, high_loss)

@@ -23,17 +23,15 @@ def test_map_equals_the_naive_oracle(jit_compile):
     planes, classes, valid = random_planes()
     compiled = tf.function(class_planes_to_map, jit_compile=jit_compile)
     dense = compiled(tf.constant(planes), tf.constant(classes), tf.constant(valid), C)
-    assert dense.dtype == tf.float32
+    assert dense.dtype == tf.uint8
     for b in range(B):
-        expected = naive.class_planes_to_map(planes[b], classes[b], valid[b], C)
-        np.testing.assert_allclose(dense[b], expected, rtol=1e-6)
+        np.testing.assert_array_equal(dense[b], naive.class_planes_to_map(planes[b], classes[b], valid[b], C))
 
 
-def test_every_coverage_survives_and_full_is_exactly_one():
+def test_every_coverage_survives():
     planes = np.arange(256, dtype="uint8").reshape(1, 1, 16, 16)
     dense = class_planes_to_map(planes, np.array([[1]], "int32"), np.array([[True]]), 2)
-    np.testing.assert_array_equal(np.round(dense[0, :, :, 1].numpy() * 255), planes[0, 0])
-    assert dense[0, -1, -1, 1] == 1
+    np.testing.assert_array_equal(dense[0, :, :, 1], planes[0, 0])
     assert not np.any(dense[..., 0])
 
 
@@ -48,4 +46,4 @@ def test_padded_planes_leave_no_trace():
 def test_class_agnostic_is_one_plane_in_one_channel():
     planes, _, _ = random_planes()
     dense = class_planes_to_map(planes[:, :1], np.zeros((B, 1), "int32"), np.ones((B, 1), bool), 1)
-    np.testing.assert_allclose(dense[..., 0], planes[:, 0] / 255, rtol=1e-6)
+    np.testing.assert_array_equal(dense[..., 0], planes[:, 0])
