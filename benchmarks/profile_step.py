@@ -22,7 +22,7 @@ from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.detectors import build_detector
-from centermask_keras.inference import InferenceGraph
+from centermask_keras.runtimes.keras import InferenceGraph
 
 STEPS = 3
 GROUPS = (  # the first pattern that an operation's name holds

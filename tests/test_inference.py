@@ -16,7 +16,8 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.errors import CenterMaskError, ImageError
-from centermask_keras.inference import Category, build, load, load_weights
+from centermask_keras.inference import build, load, load_weights
+from centermask_keras.objects import Category
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo.json"
 CATEGORIES = [Category(10 * index + 3, name) for index, name in enumerate(["a", "b", "c", "d", "e"])]

@@ -224,7 +224,8 @@ class BilinearUpsampling(layers.Layer):
         half = factor // 2
         # Row f * m + a of the padded kernel carries the cell 1 - m rows below to row a of the upsampled cell.
         padded = ops.pad(ops.convert_to_tensor(self.kernel), ((half, half), (half, half), (0, 0)))
-        phases = ops.flip(ops.reshape(padded, (3, factor, 3, factor, channels)), axis=(0, 2))
+        phases = ops.reshape(padded, (3, factor, 3, factor, channels))
+        phases = ops.flip(ops.flip(phases, axis=0), axis=2)  # TFLite reverses no two axes that are apart at once
         phases = ops.reshape(ops.transpose(phases, (0, 2, 4, 1, 3)), (3, 3, channels, factor**2))
         x = ops.depthwise_conv(features, phases, padding="same")  # [B, h, w, C * f * f]
         x = ops.reshape(x, (batch, height, width, channels, factor, factor))

@@ -29,7 +29,7 @@ from centermask_keras.evaluation.coco import Backend, IouType
 
 if TYPE_CHECKING:
     from centermask_keras.data.annotations import Annotations
-    from centermask_keras.inference import Predictor
+    from centermask_keras.predictor import Predictor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")

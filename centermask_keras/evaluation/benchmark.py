@@ -28,7 +28,7 @@ from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.transform import make_letterbox
 from centermask_keras.decode.centernet import decode_centernet
 from centermask_keras.detectors import CenterMask
-from centermask_keras.inference import InferenceGraph, Predictor
+from centermask_keras.runtimes.keras import InferenceGraph, KerasPredictor
 from centermask_keras.structures import Tensor
 
 STAGES = ("read", "network", "decode", "masks", "paste")
@@ -70,7 +70,7 @@ def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
 
 
 def benchmark_inference(
-    predictor: Predictor, images: Sequence[Path], *, batch_size: int, repeats: int
+    predictor: KerasPredictor, images: Sequence[Path], *, batch_size: int, repeats: int
 ) -> dict[str, float]:
     """Time the stages of prediction on images, letterboxed to the training input.
 

@@ -20,7 +20,7 @@ from centermask_keras.detectors.base import ReadPoints, detect
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, categories_of, detection_limits
-from centermask_keras.inference import to_objects
+from centermask_keras.objects import to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
 from centermask_keras.targets.saliency import class_planes_to_map

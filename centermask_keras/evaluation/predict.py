@@ -14,7 +14,8 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.evaluation.coco import Backend, evaluate_coco
-from centermask_keras.inference import Category, Predictor, to_objects
+from centermask_keras.objects import Category, to_objects
+from centermask_keras.predictor import Predictor
 from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
 
 Progress = Callable[[int, int], None]

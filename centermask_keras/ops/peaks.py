@@ -29,8 +29,9 @@ def find_peaks(heatmap_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     logits = ops.cast(heatmap_logits, "float32")
     neighborhood = ops.max_pool(logits, 3, strides=1, padding="same")
     candidates = ops.where(logits == neighborhood, logits, -math.inf)
-    batch, _, _, num_classes = ops.shape(logits)
-    flat = ops.reshape(candidates, (batch, -1))  # [B, h * w * C]
+    batch, height, width, num_classes = ops.shape(logits)
+    # Not -1: of an empty batch the other axis cannot be told.
+    flat = ops.reshape(candidates, (batch, height * width * num_classes))
     if flat.shape[1] is None or flat.shape[1] < count:  # top_k needs at least `count` numbers
         flat = ops.pad(flat, [[0, 0], [0, count]], constant_values=-math.inf)
     peak_logits, indices = ops.top_k(flat, count)

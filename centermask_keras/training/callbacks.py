@@ -20,7 +20,7 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
-from centermask_keras.inference import Predictor
+from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.run_folder import BEST_WEIGHTS, LAST_WEIGHTS, RunFolder
 from centermask_keras.training.run_folder import Progress as RunProgress

@@ -19,7 +19,7 @@ from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, s
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
 from centermask_keras.evaluation.predict import categories_of
-from centermask_keras.inference import Predictor
+from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (
     EpochFigures,
@@ -101,7 +101,7 @@ def _fit(
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the epochs before, if there were any
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
-    predictor = Predictor(averaged, config, categories_of(val_set))
+    predictor = KerasPredictor(averaged, config, categories_of(val_set))
     validation = Validation(predictor, val_set, average, run, progress, on_progress=display.show_validation)
     callbacks = [
         StopOnNonFiniteLoss(config, train_set, run, steps_per_epoch=steps),

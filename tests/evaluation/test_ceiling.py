@@ -23,7 +23,7 @@ from centermask_keras.evaluation.ceiling import (
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import categories_of
 from centermask_keras.geometry.transform import to_matrix
-from centermask_keras.inference import to_objects
+from centermask_keras.objects import to_objects
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])

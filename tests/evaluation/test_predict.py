@@ -12,8 +12,9 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.evaluation.predict import categories_of, draw_examples, evaluate_model, score
-from centermask_keras.inference import Predictor, build
+from centermask_keras.inference import build
 from centermask_keras.masks import rle_to_json, segmentation_to_rle
+from centermask_keras.runtimes.keras import KerasPredictor
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -118,7 +119,7 @@ def test_an_unreadable_image_stops_the_evaluation(predictor, spoiled):
 
 def test_an_unreadable_image_is_skipped_and_named_if_so_configured(predictor, spoiled):
     config = load_config(DEMO, ["eval.batch_size=3", 'data.on_error="skip"'])
-    evaluation = evaluate_model(Predictor(predictor.detector, config, predictor.categories), spoiled)
+    evaluation = evaluate_model(KerasPredictor(predictor.detector, config, predictor.categories), spoiled)
     assert evaluation.unreadable == [str(spoiled.image_path(2))]
     found = {row["image_id"] for row in evaluation.results}
     assert found == set(spoiled.image_ids.tolist()) - {int(spoiled.image_ids[2])}
@@ -138,8 +139,8 @@ def test_classes_of_one_name_keep_their_own_rows(annotations, shapes, tmp_path):
 
 
 def test_another_order_of_classes_is_refused(predictor, annotations):
-    turned = Predictor(predictor.detector, predictor.config, predictor.categories[::-1])
+    turned = KerasPredictor(predictor.detector, predictor.config, predictor.categories[::-1])
     with pytest.raises(CenterMaskError, match=r"category 1: expected 'ring' \(of the model\), received 'circle'"):
         evaluate_model(turned, annotations)
     with pytest.raises(CenterMaskError, match=r"expected 4 categories \(those of the model\), received 5"):
-        evaluate_model(Predictor(predictor.detector, predictor.config, predictor.categories[:4]), annotations)
+        evaluate_model(KerasPredictor(predictor.detector, predictor.config, predictor.categories[:4]), annotations)

@@ -1,0 +1,51 @@
+"""The inference graph in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from centermask_keras.config import Config
+from centermask_keras.detectors import CenterMask
+from centermask_keras.objects import Category
+from centermask_keras.predictor import Predictor
+from centermask_keras.structures import Detections, Tensor
+
+
+class InferenceGraph(keras.Model):
+    """The one inference graph as a model: images [B, H, W, 3] in 0..255, RGB -> `Detections`.
+
+    Predictor and evaluator run this graph and nothing else.
+    """
+
+    def __init__(self, detector: CenterMask):
+        super().__init__(name="inference", dtype="float32", autocast=False)
+        self.detector = detector
+        if keras.backend.backend() == "tensorflow":
+            # Evaluation at the original sizes would have XLA compile the graph anew for every size.
+            self.jit_compile = False
+
+    def call(self, images: Tensor) -> Detections:
+        """Detect objects in images uint8 or float32 [B, H, W, 3]."""
+        return self.detector.detect(images)
+
+
+class KerasPredictor(Predictor):
+    """A detector as a predictor.
+
+    Args:
+        detector: the trained (or fresh) detector.
+        config: its configuration; `eval` says how images are read and masks are cut.
+        categories: names and dataset ids of the classes, in their order.
+    """
+
+    def __init__(self, detector: CenterMask, config: Config, categories: Sequence[Category]):
+        super().__init__(config, categories)
+        self.detector = detector
+        self.graph = InferenceGraph(detector)
+
+    def detect(self, images: np.ndarray) -> Detections:
+        """Run the inference graph on prepared images uint8 [B, H, W, 3]; arrays come back."""
+        return self.graph.predict_on_batch(images)
