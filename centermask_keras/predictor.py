@@ -20,6 +20,9 @@ from centermask_keras.structures import Detections
 
 ImageLike = str | Path | np.ndarray
 
+SCORE_THRESHOLD = 0.3
+"""Objects that score less are not shown unless somebody asks for them."""
+
 
 class Predictor:
     """An inference graph with everything around it that an image needs.
@@ -35,7 +38,7 @@ class Predictor:
         self.config = config
         self.categories = list(categories)
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, score_threshold: float = 0.3) -> list[Result]:
+    def predict(self, images: ImageLike | Sequence[ImageLike], *, score_threshold: float = SCORE_THRESHOLD) -> list[Result]:
         """Find the objects of one image or of several.
 
         Args:

@@ -1,0 +1,149 @@
+"""SavedModel: image files in, objects in original pixels out, for TensorFlow Serving and every TensorFlow program.
+
+The graph holds TensorFlow operations and variables only: neither Keras nor this package is needed to load it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tensorflow as tf
+
+from centermask_keras.config import Config
+from centermask_keras.detectors import CenterMask
+from centermask_keras.export.canvas import make_keep, make_letterbox, to_original, warp
+from centermask_keras.export.id_map import paint_id_map
+from centermask_keras.export.image_files import read_image
+from centermask_keras.predictor import SCORE_THRESHOLD
+from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Description
+from centermask_keras.structures import Detections
+
+VERSION = "1"  # TensorFlow Serving serves the folder with the highest number
+PARALLEL_IMAGES = 4  # decoded at once; each may take MOST_PIXELS
+FIELDS = ("boxes", "scores", "classes", "valid", "masks")
+
+
+class ServedModel(tf.Module):
+    """A detector with three signatures; `input_hw` is the size of the network's input, or None for any (`keep`).
+
+    Args:
+        detector: the detector, float32.
+        config: its configuration; `eval` says how images are brought to the network.
+    """
+
+    def __init__(self, detector: CenterMask, config: Config):
+        super().__init__()
+        self._detector = detector.detect
+        self._weights = [variable.value for variable in detector.variables]  # what a SavedModel keeps
+        self._config = config
+        height, width = network_hw(config)
+        images = tf.TensorSpec([None, height, width, 3], tf.uint8, name="images")
+        files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        self.tensor = tf.function(self._tensor, input_signature=[images], autograph=False)
+        self.serving_default = tf.function(self._serving_default, input_signature=[files], autograph=False)
+        self.id_map = tf.function(self._id_map, input_signature=[files], autograph=False)
+
+    def _tensor(self, images: tf.Tensor) -> Detections:
+        return self._detect(images)
+
+    def _detect(self, images: tf.Tensor) -> Detections:
+        """Run the inference graph on images uint8 [B, H, W, 3], B may be 0."""
+        count = tf.shape(images)[0]
+        # Convolutions fail on an empty batch: one black image keeps them busy.
+        images = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        return {name: value[:count] for name, value in self._detector(images).items()}
+
+    def _serving_default(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._find(image_bytes)
+        return {**found, "masks": tf.cast(tf.round(found["masks"] * 255.0), tf.uint8)}
+
+    def _id_map(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = self._find(image_bytes)
+        shown = found["valid"] & (found["scores"] >= SCORE_THRESHOLD)
+
+        def paint(row: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            return tf.io.encode_png(paint_id_map(*row, threshold=self._config.eval.mask_threshold))
+
+        image_hw = tf.maximum(found["image_hw"], 1)  # TensorFlow ends the process over a PNG of no pixels
+        rows = (found["boxes"], found.pop("masks"), shown, image_hw)
+        return {**found, "id_map_bytes": tf.map_fn(paint, rows, fn_output_signature=tf.string)}
+
+    def _find(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Find the objects of image files: boxes in original pixels, zeros where a file is not readable."""
+        find = self._find_at_one_size if self._config.eval.resize == "letterbox" else self._find_one_by_one
+        found = find(image_bytes)
+        readable = tf.equal(found["error"], "")
+        found["boxes"] = to_original(found["boxes"], found.pop("transform"))
+        found["image_hw"] = tf.where(readable[:, None], found["image_hw"], 0)
+        for field in FIELDS:
+            rank = len(found[field].shape)
+            kept = tf.reshape(readable, [-1] + [1] * (rank - 1))
+            found[field] = tf.where(kept, found[field], tf.zeros([], found[field].dtype))
+        return found
+
+    def _find_at_one_size(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        canvas_hw = self._config.data.input_hw
+
+        def read(contents: tf.Tensor) -> dict[str, tf.Tensor]:
+            image, error = read_image(contents)
+            image_hw = tf.shape(image)[:2]
+            transform = make_letterbox(image_hw, canvas_hw)
+            canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [*canvas_hw, 3])
+            return {"canvas": canvas, "error": error, "transform": transform, "image_hw": image_hw}
+
+        signature = {**_IMAGE, "canvas": tf.TensorSpec([*canvas_hw, 3], tf.uint8)}
+        rows = tf.map_fn(read, image_bytes, fn_output_signature=signature, parallel_iterations=PARALLEL_IMAGES)
+        return {**self._detect(rows.pop("canvas")), **rows}
+
+    def _find_one_by_one(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Run each image at its own size; what an image gives does not depend on its neighbours."""
+
+        def find(contents: tf.Tensor) -> dict[str, tf.Tensor]:
+            image, error = read_image(contents)
+            image_hw = tf.shape(image)[:2]
+            transform, canvas_hw = make_keep(image_hw)
+            canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [None, None, 3])
+            found = {name: value[0] for name, value in self._detect(canvas[None]).items()}
+            return {**found, "error": error, "transform": transform, "image_hw": image_hw}
+
+        model = self._config.model
+        count, size = model.max_detections, model.mask_size_infer
+        shapes = {"boxes": [count, 4], "masks": [count, size, size]}
+        dtypes = {"classes": tf.int32, "valid": tf.bool}
+        signature = {f: tf.TensorSpec(shapes.get(f, [count]), dtypes.get(f, tf.float32)) for f in FIELDS} | _IMAGE
+        return tf.map_fn(find, image_bytes, fn_output_signature=signature, parallel_iterations=1)
+
+
+_IMAGE = {
+    "error": tf.TensorSpec([], tf.string),
+    "transform": tf.TensorSpec([4], tf.float64),
+    "image_hw": tf.TensorSpec([2], tf.int32),
+}
+
+
+def network_hw(config: Config) -> tuple[int | None, int | None]:
+    """Return the height and width of the network's input; None where the image decides."""
+    return config.data.input_hw if config.eval.resize == "letterbox" else (None, None)
+
+
+def export_saved_model(detector: CenterMask, description: Description, folder: Path) -> list[Path]:
+    """Write `FOLDER/1`, a SavedModel with the signatures `serving_default`, `id_map` and `tensor`.
+
+    Args:
+        detector: the detector, float32.
+        description: its configuration and classes.
+        folder: where the version folder goes.
+
+    Returns:
+        The version folder.
+    """
+    served, path = ServedModel(detector, description.config), folder / VERSION
+    signatures = {name: getattr(served, name) for name in ("serving_default", "id_map", "tensor")}
+    tf.saved_model.save(served, str(path), signatures=signatures)
+    extra = path / EXTRA
+    extra.mkdir(exist_ok=True)
+    (extra / FILE).write_text(json.dumps(description.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    names = "".join(f"{category.name}\n" for category in description.categories)
+    (extra / LABELS).write_text(names, encoding="utf-8")
+    return [path]
