@@ -1,13 +1,13 @@
-"""From a path to a `Predictor`: run folders, shipped models, fresh models.
+"""From a path to a `Predictor`: run folders, shipped models, exported files, fresh models.
 
-Keras is imported where a model is built, not here.
+A runtime is imported when a path asks for it, so that an exported file needs no other one.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from centermask_keras.predictor import Predictor
 if TYPE_CHECKING:
     from centermask_keras.detectors import CenterMask
     from centermask_keras.runtimes.keras import KerasPredictor
+
+SAVED_MODEL = "saved_model.pb"
 
 
 def build(config: Config, categories: Iterable[Category] | None = None) -> KerasPredictor:
@@ -37,18 +39,61 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Keras
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
-    """Load a run folder or a shipped model: `config.json`, `model.weights.h5`, `run.json`.
+    """Load a model in the runtime that it is made for.
 
     Args:
-        path: the folder.
-        overrides: `a.b=v` changes to its configuration (see `load_config`).
+        path: a run folder or a shipped model (`config.json`, `model.weights.h5`, `run.json`); or what
+            `centermask export` wrote: a SavedModel (`NAME/1`, or `NAME` for its highest version), a .tflite or an
+            .onnx file.
+        overrides: `a.b=v` changes to the configuration of a run folder (see `load_config`).
 
     Raises:
-        CenterMaskError: the folder or one of its files is missing or does not fit the others.
+        CenterMaskError: a file is missing or does not fit the others; the runtime is not installed; changes to what
+            was exported.
     """
-    folder = Path(path)
+    path = Path(path)
+    overrides = [overrides] if isinstance(overrides, str) else list(overrides)
+    runtime = find_runtime(path)
+    if overrides and runtime != "keras":
+        raise CenterMaskError(f"{path}: expected no changes to an exported model, received {overrides[0]}. Export anew")
+    try:
+        match runtime:
+            case "tflite":
+                from centermask_keras.runtimes.tflite import TFLitePredictor
+
+                return TFLitePredictor(path)
+            case "onnx":
+                from centermask_keras.runtimes.onnx import ONNXPredictor
+
+                return ONNXPredictor(path)
+            case "saved_model":
+                from centermask_keras.runtimes.saved_model import SavedModelPredictor
+
+                return SavedModelPredictor(_newest_version(path) or path)
+            case _:
+                return _load_run(path, overrides)
+    except ModuleNotFoundError as error:
+        raise CenterMaskError(f"{path}: expected the package {error.name}, received none. pip install it") from None
+
+
+def find_runtime(path: Path) -> str:
+    """Tell what runs the model at a path: `tflite`, `onnx`, `saved_model`, or `keras` for everything else."""
+    if path.suffix in (".tflite", ".onnx"):
+        if not path.is_file():
+            raise CenterMaskError(f"{path}: expected a file, received none")
+        return path.suffix[1:]
+    is_saved_model = (path / SAVED_MODEL).is_file() or _newest_version(path)
+    return "saved_model" if is_saved_model else "keras"
+
+
+def _newest_version(folder: Path) -> Path | None:
+    """Return the SavedModel of the highest number in a folder, as TensorFlow Serving chooses it."""
+    versions = [file.parent for file in folder.glob(f"*/{SAVED_MODEL}") if file.parent.name.isdecimal()]
+    return max(versions, key=lambda version: int(version.name), default=None)
+
+
+def _load_run(folder: Path, overrides: Sequence[str]) -> KerasPredictor:
     check_run_folder(folder)
-    overrides = [overrides] if isinstance(overrides, str) else overrides
     source = folder / "config.json"
     config = load_config(source, overrides)
     try:

@@ -38,7 +38,9 @@ class Predictor:
         self.config = config
         self.categories = list(categories)
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, score_threshold: float = SCORE_THRESHOLD) -> list[Result]:
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], *, score_threshold: float = SCORE_THRESHOLD
+    ) -> list[Result]:
         """Find the objects of one image or of several.
 
         Args:

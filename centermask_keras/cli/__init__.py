@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
 INTERRUPTED = 130
+
+
+class Format(StrEnum):
+    """What `centermask export` writes."""
+
+    saved_model = "saved_model"
+    tflite = "tflite"
+    onnx = "onnx"
+    all = "all"
+
+
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -131,16 +143,17 @@ def evaluate_command(
 @app.command("predict")
 def predict_command(
     inputs: Annotated[list[str], typer.Argument(help="Images: files, folders, globs.")],
-    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder or shipped model.")],
+    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder, SavedModel folder, .tflite or .onnx.")],
     out: Annotated[Path, typer.Option(help="Folder for pictures and predictions.json.")],
     score: Annotated[float, typer.Option(help="Leave out objects that score less.", min=0, max=1)] = 0.3,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = _find_images(inputs)
-    start_backend()
-    from centermask_keras.inference import load
+    from centermask_keras.inference import find_runtime, load
 
+    if find_runtime(model) == "keras":
+        start_backend()
     out.mkdir(parents=True, exist_ok=True)
     predictor = load(model, set_)
     pictures = _picture_names(paths)
@@ -164,6 +177,34 @@ def predict_command(
         print(f"error: {error}", file=sys.stderr)
     if unreadable:
         sys.exit(1)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Option("--run", "--model", help="Run folder or shipped model.")],
+    to: Annotated[Path, typer.Option(help="Folder for the files, which take its name.")],
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.all,
+    images: Annotated[Path | None, typer.Option(help="Real images to calibrate and to check with.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
+    start_backend()
+    from centermask_keras.export.export import EXPORTERS, export_run, table_header, table_row
+    from centermask_keras.inference import check_run_folder
+
+    check_run_folder(run)
+    folder = images or _own_images(run, load_config(run / "config.json", set_))
+    formats = list(EXPORTERS) if format_ is Format.all else [format_.value]
+    print(table_header())
+    export_run(
+        run,
+        to,
+        formats,
+        _find_images([str(folder)]),
+        overrides=set_,
+        progress=lambda row: print(table_row(row), flush=True),
+    )
+    print(f"all within tolerance   {to / 'export.json'}")
 
 
 @app.command("benchmark")
@@ -228,6 +269,14 @@ def demo_command(
     from centermask_keras.demo import run_demo
 
     write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
+
+
+def _own_images(run: Path, config: Config) -> Path:
+    """Find the images that a model comes with: those of its validation set, or its samples."""
+    for folder in (Path(config.data.val.images), run / "samples"):
+        if folder.is_dir():
+            return folder
+    raise CenterMaskError(f"{config.data.val.images}: expected a folder of images, received none. Pass --images DIR")
 
 
 def _default_run(config: Path) -> Path:

@@ -130,9 +130,7 @@ def _read_orientation(data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
             return tf.where(found, end, following), tf.where(found, inside, exif)
 
         start = tf.constant(start, tf.int64)
-        walk = tf.while_loop(
-            lambda position, exif: position > 0, step, (start, end), maximum_iterations=MOST_BLOCKS
-        )
+        walk = tf.while_loop(lambda position, exif: position > 0, step, (start, end), maximum_iterations=MOST_BLOCKS)
         return tf.cond(walk[1] > 0, lambda: _read_exif(data, walk[1]), lambda: tf.ones([], tf.int64))
 
     none = lambda: tf.ones([], tf.int64)  # noqa: E731

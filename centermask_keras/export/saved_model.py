@@ -6,8 +6,10 @@ The graph holds TensorFlow operations and variables only: neither Keras nor this
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from centermask_keras.config import Config
@@ -127,16 +129,19 @@ def network_hw(config: Config) -> tuple[int | None, int | None]:
     return config.data.input_hw if config.eval.resize == "letterbox" else (None, None)
 
 
-def export_saved_model(detector: CenterMask, description: Description, folder: Path) -> list[Path]:
+def export_saved_model(
+    detector: CenterMask, description: Description, folder: Path, canvases: Sequence[np.ndarray]
+) -> dict[str, Path]:
     """Write `FOLDER/1`, a SavedModel with the signatures `serving_default`, `id_map` and `tensor`.
 
     Args:
         detector: the detector, float32.
         description: its configuration and classes.
         folder: where the version folder goes.
+        canvases: not used.
 
     Returns:
-        The version folder.
+        Precision to version folder.
     """
     served, path = ServedModel(detector, description.config), folder / VERSION
     signatures = {name: getattr(served, name) for name in ("serving_default", "id_map", "tensor")}
@@ -146,4 +151,4 @@ def export_saved_model(detector: CenterMask, description: Description, folder: P
     (extra / FILE).write_text(json.dumps(description.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     names = "".join(f"{category.name}\n" for category in description.categories)
     (extra / LABELS).write_text(names, encoding="utf-8")
-    return [path]
+    return {"fp32": path}

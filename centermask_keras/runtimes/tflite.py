@@ -1,0 +1,42 @@
+"""A .tflite file as a predictor: ai-edge-litert, no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from centermask_keras.predictor import Predictor
+from centermask_keras.runtimes.description import FILE, missing_description, parse_description
+from centermask_keras.structures import Detections
+
+
+class TFLitePredictor(Predictor):
+    """An exported .tflite file, of any precision.
+
+    Args:
+        path: the file.
+        threads: CPU threads; those of the machine if not given.
+
+    Raises:
+        CenterMaskError: not a file that this package exported.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(FILE)
+        except (zipfile.BadZipFile, KeyError):
+            raise missing_description(str(path)) from None
+        description = parse_description(text, str(path))
+        super().__init__(description.config, description.categories)
+        interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+        self._run = interpreter.get_signature_runner()  # fits the graph to the size of its input
+
+    def detect(self, images: np.ndarray) -> Detections:
+        """Run the inference graph on prepared images uint8 [B, H, W, 3], one after the other; arrays come back."""
+        found = [self._run(images=image[None]) for image in images]
+        return {name: np.concatenate([row[name] for row in found]) for name in found[0]}
