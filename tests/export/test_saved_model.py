@@ -1,0 +1,302 @@
+"""The SavedModel takes files as they are, reports the ones that it cannot read, and needs TensorFlow only."""
+
+import io
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from centermask_keras.data.images import decode_image, read_image
+from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.transform import make_keep as make_keep_numpy
+from centermask_keras.data.transform import make_letterbox as make_letterbox_numpy
+from centermask_keras.export.canvas import make_keep, make_letterbox, to_original, warp
+from centermask_keras.export.id_map import paint_id_map
+from centermask_keras.export.image_files import BAD_HEADER, BAD_PIXELS, MOST_PIXELS, NO_IMAGE, TOO_LARGE, attempt
+from centermask_keras.export.image_files import read_image as read_in_graph
+from centermask_keras.export.saved_model import network_hw
+from centermask_keras.geometry.boxes import clip_boxes
+from centermask_keras.geometry.transform import apply_to_boxes, invert
+from centermask_keras.masks import paste_mask
+
+MODELS = ["demo", pytest.param("nuclei", marks=pytest.mark.slow), pytest.param("coco", marks=pytest.mark.slow)]
+EXIF_ORIENTATION = 0x0112
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Load SavedModels once, and keep them: their functions do not keep their variables alive."""
+    cache = {}
+
+    def open_model(model):
+        if model.folder not in cache:
+            cache[model.folder] = tf.saved_model.load(str(model.folder / "1"))
+        return cache[model.folder]
+
+    return open_model
+
+
+def run(saved, signature, files):
+    return {
+        name: value.numpy()
+        for name, value in saved.signatures[signature](image_bytes=tf.constant(files, tf.string, [len(files)])).items()
+    }
+
+
+def test_files_give_what_the_predictor_gives(model, loaded):
+    """Within 0.3 px of the input, 0.02 of the score: what one grey level of the canvas does to random weights."""
+    found = run(loaded(model), "serving_default", [path.read_bytes() for path in model.images.values()])
+    assert not found["error"].astype(bool).any()
+    compared = 0
+    for row, path in enumerate(model.images.values()):
+        (expected,) = model.predictor.predict(path)
+        np.testing.assert_array_equal(found["image_hw"][row], expected.image.shape[:2])
+        shown = found["valid"][row] & (found["scores"][row] >= 0.28)
+        boxes = clip_boxes(found["boxes"][row][shown], expected.image.shape[:2])
+        scale = max(1.0, max(expected.image.shape[:2]) / 128)
+        for box, score, category in zip(expected.boxes, expected.scores, expected.classes, strict=True):
+            apart = np.abs(boxes - box).max(axis=1) / scale
+            near = (apart < 0.3) & (np.abs(found["scores"][row][shown] - score) < 0.02)
+            assert (near & (found["classes"][row][shown] == category)).any(), (path.name, box, score)
+            compared += 1
+    assert compared >= 80
+
+
+def test_masks_lie_in_the_frames_of_the_boxes(demo, loaded):
+    path = demo.images["landscape"]
+    found = run(loaded(demo), "serving_default", [path.read_bytes()])
+    (expected,) = demo.predictor.predict(path, score_threshold=0.0)
+    threshold = demo.predictor.config.eval.mask_threshold
+    hw = tuple(found["image_hw"][0])
+    masks = expected.masks.dense()
+    for row in range(10):
+        crop, (top, left) = paste_mask(found["masks"][0, row] / np.float32(255), found["boxes"][0, row], hw, threshold)
+        whole = np.zeros(hw, bool)
+        whole[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        best = max((whole & mask).sum() / (whole | mask).sum() for mask in masks)
+        assert best > 0.95  # a step of 1 / 255 moves an edge that is nearly level
+
+
+def test_id_map_is_the_pasted_masks_on_top_of_each_other(demo, loaded):
+    files = [demo.images[name].read_bytes() for name in ("portrait", "one_pixel_high")] + [b"junk"]
+    found = run(loaded(demo), "id_map", files)
+    exact = run(loaded(demo), "serving_default", files)
+    for row in (0, 1):
+        ids = tf.io.decode_png(found["id_map_bytes"][row], dtype=tf.uint16).numpy()[..., 0]
+        assert ids.shape == tuple(found["image_hw"][row])
+        shown = np.flatnonzero(found["valid"][row] & (found["scores"][row] >= 0.3)) + 1
+        assert set(np.unique(ids)) <= {0, *shown}
+        np.testing.assert_array_equal(found["boxes"][row], exact["boxes"][row])
+    assert len(np.unique(tf.io.decode_png(found["id_map_bytes"][0], dtype=tf.uint16))) > 5
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_painting_equals_pasting(threshold):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(-20, 90, (12, 2)).astype("float32")
+    boxes = np.concatenate([corners, corners + rng.uniform(0.2, 60, (12, 2)).astype("float32")], axis=1)
+    masks = rng.random((12, 9, 9), np.float32)
+    shown = np.arange(12) != 3
+    painted = paint_id_map(boxes, masks, shown, tf.constant([70, 100]), threshold=threshold).numpy()[..., 0]
+    expected = np.zeros((70, 100), int)
+    for row in range(11, -1, -1):
+        crop, (top, left) = paste_mask(masks[row], boxes[row], (70, 100), threshold)
+        if shown[row]:
+            expected[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = row + 1
+    assert (painted != expected).mean() < 1e-3  # float32 here, float64 there: pixels exactly at the threshold
+    assert len(np.unique(expected)) > 8
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "id_map"])
+def test_an_empty_batch_gives_empty_results(demo, loaded, signature):
+    assert all(len(value) == 0 for value in run(loaded(demo), signature, []).values())
+
+
+def test_an_empty_batch_of_tensors_gives_empty_results(demo, loaded):
+    found = loaded(demo).signatures["tensor"](images=tf.zeros([0, 128, 128, 3], tf.uint8))
+    assert {name: len(value) for name, value in found.items()} == dict.fromkeys(
+        ("boxes", "scores", "classes", "valid", "masks"), 0
+    )
+
+
+def encode(image: np.ndarray, file_format: str, **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def bad_files(good: bytes) -> dict[bytes, list[bytes]]:
+    bomb = bytearray(encode(np.zeros((8, 8, 3), np.uint8), "BMP"))
+    bomb[18:26] = (60000).to_bytes(4, "little") * 2
+    png = bytearray(encode(np.zeros((8, 8, 3), np.uint8), "PNG"))
+    png[16:24] = (100000).to_bytes(4, "big") * 2
+    return {
+        NO_IMAGE.encode(): [b"", b"\x00", b"text", b"GIF89a" + bytes(50), b"RIFF....WAVE"],
+        BAD_HEADER.encode(): [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF\x00\x00\x00\x00WEBP"],
+        TOO_LARGE.encode(): [bytes(bomb), bytes(png)],
+        BAD_PIXELS.encode(): [good[: len(good) // 2]],
+    }
+
+
+def test_unreadable_files_are_flagged_and_their_neighbours_right(model, loaded):
+    good = model.images["portrait"].read_bytes()
+    alone = run(loaded(model), "serving_default", [good])
+    for error, files in bad_files(good).items():
+        found = run(loaded(model), "serving_default", [good, *files, good])
+        assert found["error"][1:-1].tolist() == [error] * len(files)
+        assert not found["valid"][1:-1].any() and not found["scores"][1:-1].any() and not found["masks"][1:-1].any()
+        assert (found["image_hw"][1:-1] == 0).all()
+        for row in (0, -1):
+            assert found["error"][row] == b""
+            np.testing.assert_allclose(found["scores"][row], alone["scores"][0], atol=1e-5)
+            shown = alone["scores"][0] > 0.3
+            np.testing.assert_allclose(found["boxes"][row][shown], alone["boxes"][0][shown], atol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_damaged_files_do_no_harm(demo, loaded, suffix):
+    """125 per format, 500 in all: cut off, or with bytes exchanged."""
+    rng = np.random.default_rng(7)
+    good = demo.images["portrait"].read_bytes()
+    small = np.asarray(Image.fromarray(read_image(demo.images["landscape"])).resize((96, 64)))
+    content = encode(small, suffix)
+    expected = run(loaded(demo), "serving_default", [good])
+    flagged = 0
+    for number in range(125):
+        damaged = bytearray(content)
+        if number % 3 == 0:
+            damaged = damaged[: rng.integers(0, len(damaged) * 9 // 10)]
+        else:
+            for place in rng.integers(0, len(damaged) if number % 3 == 1 else 64, rng.integers(1, 20)):
+                damaged[place] = rng.integers(256)
+        found = run(loaded(demo), "serving_default", [good, bytes(damaged), good])
+        error = found["error"][1]
+        flagged += bool(error)
+        assert not (number % 3 == 0 and suffix != "PNG") or error, "a file that ends early"
+        assert bool(error) == (not found["image_hw"][1].any())
+        assert not (error and found["valid"][1].any())
+        assert np.isfinite(found["boxes"]).all() and np.isfinite(found["scores"]).all()
+        for row in (0, 2):
+            np.testing.assert_allclose(found["scores"][row], expected["scores"][0], atol=1e-5)
+    assert flagged > 40
+
+
+def formats():
+    rng = np.random.default_rng(3)
+    image = np.asarray(Image.fromarray(rng.integers(0, 256, (6, 10, 3), np.uint8)).resize((61, 43)))
+    picture = Image.fromarray(image)
+    for mode, suffix in [
+        *[("RGB", suffix) for suffix in ("JPEG", "PNG", "BMP", "WEBP")],
+        *[("L", suffix) for suffix in ("JPEG", "PNG", "BMP")],
+        *[("P", suffix) for suffix in ("PNG", "BMP")],
+        *[("RGBA", suffix) for suffix in ("PNG", "BMP", "WEBP")],
+        ("1", "PNG"),
+        ("I;16", "PNG"),
+        ("CMYK", "JPEG"),
+    ]:
+        converted = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
+        if mode == "RGBA":
+            converted.putalpha(90)
+        file = io.BytesIO()
+        converted.save(file, suffix)
+        yield pytest.param(file.getvalue(), id=f"{mode}-{suffix}")
+    for suffix in ("JPEG", "PNG", "WEBP"):
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[EXIF_ORIENTATION] = orientation
+            yield pytest.param(encode(image, suffix, exif=exif), id=f"{suffix}-{orientation}")
+
+
+read_compiled = tf.function(read_in_graph, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+
+
+@pytest.mark.parametrize("content", formats())
+def test_the_graph_reads_files_as_the_library_does(content):
+    image, error = read_compiled(content)
+    expected = decode_image(content, "file")
+    assert error.numpy() == b""
+    assert image.shape == expected.shape
+    assert np.abs(image.numpy().astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("canvas_hw", [(128, 128), (64, 160)])
+@pytest.mark.parametrize("hw", [(1, 200), (200, 1), (90, 150), (128, 128), (33, 257), (500, 20)])
+def test_letterbox_is_that_of_the_pipeline(hw, canvas_hw):
+    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
+    transform = make_letterbox(tf.constant(hw), canvas_hw).numpy()
+    np.testing.assert_array_equal(transform, make_letterbox_numpy(hw, canvas_hw))
+    canvas = warp(tf.constant(image), tf.constant(transform), canvas_hw).numpy()
+    expected = preprocess_image(image, transform, canvas_hw)
+    assert np.abs(canvas.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("hw", [(1, 200), (90, 150), (64, 96)])
+def test_keep_is_that_of_the_pipeline(hw):
+    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
+    transform, canvas_hw = make_keep(tf.constant(hw))
+    expected, expected_hw = make_keep_numpy(hw, 32)
+    np.testing.assert_array_equal(transform, expected)
+    assert tuple(canvas_hw.numpy()) == expected_hw
+    np.testing.assert_array_equal(
+        warp(tf.constant(image), transform, canvas_hw), preprocess_image(image, expected, expected_hw)
+    )
+
+
+def test_boxes_come_back_as_in_the_pipeline():
+    transform = np.array([[0.5, 0.25, 3.0, 0.0], [2.0, 2.0, 0.0, 7.0]])
+    boxes = np.random.default_rng(0).uniform(0, 100, (2, 5, 4)).astype("float32")
+    expected = [apply_to_boxes(invert(t), b) for t, b in zip(transform, boxes, strict=True)]
+    np.testing.assert_allclose(to_original(tf.constant(boxes), tf.constant(transform)), expected, rtol=1e-5)
+
+
+def test_attempt_falls_back_where_an_operation_fails():
+    @tf.function(autograph=False)
+    def read(text):
+        return attempt(lambda: tf.strings.to_number(text, tf.int64), tf.constant(-1, tf.int64))
+
+    assert read(b"12").numpy() == 12 and read(b"x").numpy() == -1
+
+
+def test_the_largest_image_is_stated():
+    assert MOST_PIXELS == 8192 * 8192
+
+
+def test_network_size_follows_the_configuration(demo):
+    assert network_hw(demo.predictor.config) == (128, 128)
+
+
+WITHOUT_KERAS = """
+import sys
+for name in ("keras", "centermask_keras", "tf_keras"):
+    sys.modules[name] = None
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+files = [open(path, "rb").read() for path in sys.argv[2:]]
+found = model.signatures["serving_default"](image_bytes=tf.constant(files))
+print(*(int(n) for n in tf.reduce_sum(tf.cast(found["valid"] & (found["scores"] >= 0.3), tf.int32), axis=1)))
+"""
+
+
+def test_plain_tensorflow_is_enough(model, tmp_path):
+    paths = [model.images["portrait"], model.images["landscape"]]
+    copy = shutil.copytree(model.folder / "1", tmp_path / "served")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KERAS, str(copy), *map(str, paths)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = [len(model.predictor.predict(path)[0]) for path in paths]
+    found = [int(number) for number in done.stdout.split()]
+    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True)) and min(found) >= 19
