@@ -20,7 +20,7 @@ UNKNOWN, JPEG, PNG, BMP, WEBP = range(5)
 NO_IMAGE = "expected a JPEG, PNG, BMP or WebP image"
 BAD_HEADER = "corrupt header"
 TOO_LARGE = f"more than {MOST_PIXELS} pixels"
-BAD_PIXELS = "truncated or corrupt"
+BAD_PIXELS = "truncated, corrupt or animated"
 
 
 def read_image(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -167,11 +167,17 @@ def _decode(contents: tf.Tensor, data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
         colors = tf.reshape(data[palette : _number(data, 10, 4, little=True)], [-1, 4])[:, 2::-1]  # blue, green, red, 0
         return tf.gather(colors, tf.cast(tf.image.decode_bmp(contents)[..., 0], tf.int32))
 
+    def webp() -> tf.Tensor:
+        extended = tf.equal(tf.strings.substr(contents, 12, 4), b"VP8X")
+        animated = extended & (_number(data, 20, 1) // 2 % 2 == 1)
+        with tf.control_dependencies([tf.debugging.Assert(~animated, [b"animated"])]):  # each frame has the full size
+            return tf.io.decode_webp(tf.identity(contents))[0, ..., :3]
+
     cases = {
         JPEG: lambda: tf.image.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
         PNG: lambda: tf.image.decode_png(contents, channels=3),
         BMP: bmp,
-        WEBP: lambda: tf.io.decode_webp(contents)[..., :3],
+        WEBP: webp,
     }
     image = tf.switch_case(kind, {UNKNOWN: lambda: tf.zeros([0, 0, 3], tf.uint8), **cases})
     return tf.ensure_shape(image, [None, None, 3])

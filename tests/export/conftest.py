@@ -76,7 +76,7 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
             layer.kernel.assign(rng.normal(0, 0.01, layer.kernel.shape))
     detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
     canvases = np.stack([make_canvas(images[name], predictor) for name in ("portrait", "landscape")])
-    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, plateau=-4.0)
+    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, plateau=-3.0)
     spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, plateau=0.0)
     masks = predictor.detect(canvases)["masks"]
     values = json.loads(config.to_json())
