@@ -76,8 +76,8 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
             layer.kernel.assign(rng.normal(0, 0.01, layer.kernel.shape))
     detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
     canvases = np.stack([make_canvas(images[name], predictor) for name in ("portrait", "landscape")])
-    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, plateau=-3.0)
-    spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, plateau=0.0)
+    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, highest=-0.9)
+    spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, highest=0.0)
     masks = predictor.detect(canvases)["masks"]
     values = json.loads(config.to_json())
     values["eval"]["mask_threshold"] = float(np.median(masks))  # cuts through every mask
@@ -89,13 +89,12 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
     return folder
 
 
-def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.ndarray, *, plateau: float) -> None:
-    """Scale a head to logits that differ by 4, and shift each class to `plateau` where the image is black."""
+def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.ndarray, *, highest: float) -> None:
+    """Scale a head to logits that differ by 4, and shift each class to `highest` where a black image has most."""
     scale = 4.0 / np.std(np.asarray(detector(canvases)[key]))
     layer.kernel.assign(layer.kernel * scale)
     black = np.asarray(detector(np.zeros_like(canvases[:1]))[key])[0]
-    middle = black[black.shape[0] // 2, black.shape[1] // 2]
-    layer.bias.assign(layer.bias + plateau - middle)
+    layer.bias.assign(layer.bias + highest - black.max(axis=(0, 1)))
 
 
 def export_all(run: Path, folder: Path, images: dict[str, Path], *overrides: str) -> ExportedModel:
