@@ -46,5 +46,5 @@ $(READY): pyproject.toml constraints.txt
 	    echo "Install one of them, or name it: $(AGAIN)" >&2; exit 1; }; \
 	  "$(PYTHON)" -m venv --clear .venv; }
 	@echo "installing packages into .venv (once; takes some minutes)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,test,dev]"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[export,serving,test,dev]"
 	@touch $@

@@ -82,3 +82,20 @@ class ImageError(CenterMaskError):
     def __str__(self) -> str:
         place = self.path if self.image_id is None else f"{self.path} (image id {self.image_id})"
         return " ".join(f"{place}: expected {self.expected}, received: {self.reason}".split())
+
+
+class ServingError(CenterMaskError):
+    """A model server that is not there, does not answer in time, or answers something else.
+
+    Attributes:
+        url: the server.
+        expected: what the client waited for.
+        received: what came instead.
+    """
+
+    def __init__(self, url: str, expected: str, received: str):
+        self.url, self.expected, self.received = url, expected, received
+        super().__init__(url, expected, received)
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.url}: expected {self.expected}, received {self.received}".split())

@@ -5,7 +5,7 @@ Stage: after data. No Keras in here: an exported file is used where Keras is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,20 @@ class Predictor:
         """
         if not isinstance(images, list | tuple):
             images = [images]
-        return [self._predict_one(image, score_threshold) for image in images]
+        results = []
+        for outcome in self.predict_each(images, score_threshold=score_threshold):
+            if isinstance(outcome, ImageError):
+                raise outcome
+            results.append(outcome)
+        return results
+
+    def predict_each(self, images: Sequence[ImageLike], *, score_threshold: float) -> Iterator[Result | ImageError]:
+        """Give the result of each image in its turn, or the error of one that cannot be read: the others go on."""
+        for image in images:
+            try:
+                yield self._predict_one(image, score_threshold)
+            except ImageError as error:
+                yield error
 
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3]; arrays come back."""
@@ -77,6 +90,15 @@ class Predictor:
 def _as_image(source: ImageLike) -> np.ndarray:
     if isinstance(source, str | Path):
         return read_image(source)
+    return check_array(source)
+
+
+def check_array(source: np.ndarray) -> np.ndarray:
+    """Return an image given as an array.
+
+    Raises:
+        ImageError: it is not uint8 [H, W, 3], or empty.
+    """
     if not isinstance(source, np.ndarray):
         raise ImageError("input", type(source).__name__, expected="a path or an array uint8 [H, W, 3] in RGB")
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:

@@ -36,6 +36,7 @@ ORDER = (
     "evaluation",
     "training",
     "export",
+    "serving",
     "demo",
     "cli",
 )

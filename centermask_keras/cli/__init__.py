@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import json
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from centermask_keras.cli.data import data_app
+from centermask_keras.cli.predict import client_command, predict_command
 from centermask_keras.cli.shared import (
     ConfigOption,
     JsonOption,
     Overrides,
     console,
+    find_images,
     load_dataset,
     progress_bar,
     start_backend,
     write_json,
 )
 from centermask_keras.config import Config, load_config
-from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend, IouType
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
+app.command("predict")(predict_command)
+app.command("client")(client_command)
 INTERRUPTED = 130
 
 
@@ -44,9 +46,6 @@ class Format(StrEnum):
     tflite = "tflite"
     onnx = "onnx"
     all = "all"
-
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -140,45 +139,6 @@ def evaluate_command(
     write_json(json_, {**evaluation.figures, "seconds": evaluation.seconds, "images": len(dataset)})
 
 
-@app.command("predict")
-def predict_command(
-    inputs: Annotated[list[str], typer.Argument(help="Images: files, folders, globs.")],
-    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder, SavedModel folder, .tflite or .onnx.")],
-    out: Annotated[Path, typer.Option(help="Folder for pictures and predictions.json.")],
-    score: Annotated[float, typer.Option(help="Leave out objects that score less.", min=0, max=1)] = 0.3,
-    set_: Overrides = [],  # noqa: B006
-) -> None:
-    """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
-    paths = _find_images(inputs)
-    from centermask_keras.inference import find_runtime, load
-
-    if find_runtime(model) == "keras":
-        start_backend()
-    out.mkdir(parents=True, exist_ok=True)
-    predictor = load(model, set_)
-    pictures = _picture_names(paths)
-    rows: list[dict[str, Any]] = []
-    unreadable: list[ImageError] = []
-    begin = time.perf_counter()
-    with progress_bar("predict") as advance:
-        for image_id, path in enumerate(paths):
-            try:
-                result = predictor.predict(path, score_threshold=score)[0]
-                result.draw().save(out / pictures[path])
-                rows.append({"file_name": str(path), "objects": result.to_coco(image_id)})
-            except ImageError as error:
-                unreadable.append(error)
-            advance(image_id + 1, len(paths))
-    categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
-    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
-    found = sum(len(row["objects"]) for row in rows)
-    print(f"{found:,} objects in {len(rows):,} images in {time.perf_counter() - begin:.1f} s   {out}")
-    for error in unreadable:
-        print(f"error: {error}", file=sys.stderr)
-    if unreadable:
-        sys.exit(1)
-
-
 @app.command("export")
 def export_command(
     run: Annotated[Path, typer.Option("--run", "--model", help="Run folder or shipped model.")],
@@ -189,22 +149,27 @@ def export_command(
 ) -> None:
     """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
     start_backend()
-    from centermask_keras.export.export import EXPORTERS, export_run, table_header, table_row
+    from centermask_keras.export.export import (
+        CHECKED_IMAGES,
+        EXPORTERS,
+        export_run,
+        spread,
+        table_header,
+        table_row,
+    )
+    from centermask_keras.export.saved_model import VERSION
     from centermask_keras.inference import check_run_folder
+    from centermask_keras.serving.kit import write_kit
 
     check_run_folder(run)
     loaded = load_config(run / "config.json", set_)
-    paths = _own_images(run, loaded) if images is None else _find_images([str(images)])
+    paths = _own_images(run, loaded) if images is None else find_images([str(images)])
     formats = list(EXPORTERS) if format_ is Format.all else [format_.value]
     print(table_header())
-    export_run(
-        run,
-        to,
-        formats,
-        paths,
-        overrides=set_,
-        progress=lambda row: print(table_row(row), flush=True),
-    )
+    export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
+    if "saved_model" in formats:
+        kit = write_kit(to, to / VERSION, spread(paths, CHECKED_IMAGES))
+        print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
     print(f"all within tolerance   {to / 'export.json'}")
 
 
@@ -229,7 +194,7 @@ def benchmark_command(
         check_run_folder(run)
     source = config or run / "config.json"
     folder = images or Path(load_config(source, set_).data.val.images)
-    paths = _find_images([str(folder)])
+    paths = find_images([str(folder)])
     device = describe_device()
     print("   ".join(f"{name} {value}" for name, value in device.items()))
     rows: dict[str, dict[str, float]] = {}
@@ -278,7 +243,7 @@ def _own_images(run: Path, config: Config) -> list[Path]:
     if annotations.is_file() and folder.is_dir():
         return [folder / row["file_name"] for row in json.loads(annotations.read_text(encoding="utf-8"))["images"]]
     if (run / "samples").is_dir():
-        return _find_images([str(run / "samples")])
+        return find_images([str(run / "samples")])
     raise CenterMaskError(f"{folder}: expected the images of the validation set, received none. Pass --images DIR")
 
 
@@ -315,32 +280,3 @@ def _score_results(
     if out is not None:
         write_report(out, figures, per_class)
     write_json(json_, figures)
-
-
-def _find_images(inputs: list[str]) -> list[Path]:
-    """Expand files, folders and globs, each once, in order."""
-    found: dict[Path, Path] = {}
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
-        else:
-            matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-        if not matches:
-            raise CenterMaskError(f"{text}: expected an image, a folder of images or a glob, received nothing readable")
-        for match in matches:
-            found.setdefault(match.resolve(), match)
-    return list(found.values())
-
-
-def _picture_names(paths: list[Path]) -> dict[Path, str]:
-    """Name a picture after each image; images of one name get a number as well."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in paths:
-        name, number = f"{path.stem}.png", 2
-        while name in taken:
-            name, number = f"{path.stem}_{number}.png", number + 1
-        taken.add(name)
-        names[path] = name
-    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from centermask_keras.data.annotations import Annotations
 
 console = Console()
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
@@ -59,6 +61,22 @@ def load_dataset(config: Config, source: str, annotations: Path | None, images: 
             f"received {dataset.num_classes}"
         )
     return dataset
+
+
+def find_images(inputs: list[str]) -> list[Path]:
+    """Expand files, folders and globs, each once, in order."""
+    found: dict[Path, Path] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        else:
+            matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+        if not matches:
+            raise CenterMaskError(f"{text}: expected an image, a folder of images or a glob, received nothing readable")
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return list(found.values())
 
 
 class progress_bar:

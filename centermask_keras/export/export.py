@@ -55,6 +55,10 @@ SIGNATURES = {
                 "boxes, scores, classes, valid, image_hw, error": "as above",
             },
         },
+        "describe": {
+            "in": {"query": "string [B], anything"},
+            "out": {"description": "string [B], JSON: input, categories, config"},
+        },
     },
 }
 DETECT = {

@@ -23,28 +23,37 @@ from centermask_keras.structures import Detections
 
 VERSION = "1"  # TensorFlow Serving serves the folder with the highest number
 PARALLEL_IMAGES = 4  # decoded at once; each may take MOST_PIXELS
+SIGNATURE_NAMES = ("serving_default", "id_map", "tensor", "describe")
 FIELDS = ("boxes", "scores", "classes", "valid", "masks")
 
 
 class ServedModel(tf.Module):
-    """A detector with three signatures; `input_hw` is the size of the network's input, or None for any (`keep`).
+    """A detector with four signatures.
 
     Args:
         detector: the detector, float32.
-        config: its configuration; `eval` says how images are brought to the network.
+        description: its configuration and classes; `eval` says how images are brought to the network.
     """
 
-    def __init__(self, detector: CenterMask, config: Config):
+    def __init__(self, detector: CenterMask, description: Description):
         super().__init__()
+        config = description.config
         self._detector = detector.detect
         self._weights = [variable.value for variable in detector.variables]  # what a SavedModel keeps
         self._config = config
+        self._description = json.dumps(description.to_json(), ensure_ascii=False)
         height, width = network_hw(config)
         images = tf.TensorSpec([None, height, width, 3], tf.uint8, name="images")
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
         self.tensor = tf.function(self._tensor, input_signature=[images], autograph=False)
         self.serving_default = tf.function(self._serving_default, input_signature=[files], autograph=False)
         self.id_map = tf.function(self._id_map, input_signature=[files], autograph=False)
+        query = tf.TensorSpec([None], tf.string, name="query")
+        self.describe = tf.function(self._describe, input_signature=[query], autograph=False)
+
+    def _describe(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Repeat the description of the model for each query: a server tells its clients nothing else of `EXTRA`."""
+        return {"description": tf.fill(tf.shape(query), self._description)}
 
     def _tensor(self, images: tf.Tensor) -> Detections:
         return self._detect(images)
@@ -132,7 +141,7 @@ def network_hw(config: Config) -> tuple[int | None, int | None]:
 def export_saved_model(
     detector: CenterMask, description: Description, folder: Path, canvases: Sequence[np.ndarray]
 ) -> dict[str, Path]:
-    """Write `FOLDER/1`, a SavedModel with the signatures `serving_default`, `id_map` and `tensor`.
+    """Write `FOLDER/1`, a SavedModel with the `SIGNATURE_NAMES`.
 
     Args:
         detector: the detector, float32.
@@ -143,8 +152,8 @@ def export_saved_model(
     Returns:
         Precision to version folder.
     """
-    served, path = ServedModel(detector, description.config), folder / VERSION
-    signatures = {name: getattr(served, name) for name in ("serving_default", "id_map", "tensor")}
+    served, path = ServedModel(detector, description), folder / VERSION
+    signatures = {name: getattr(served, name) for name in SIGNATURE_NAMES}
     tf.saved_model.save(served, str(path), signatures=signatures)
     extra = path / EXTRA
     extra.mkdir(exist_ok=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])
+"""Leaves coordinates as they are."""
+
 
 def apply_to_points(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Move points.

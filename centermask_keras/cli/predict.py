@@ -1,0 +1,91 @@
+"""Commands that find objects in images: with a model at hand, or with one behind a model server."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from centermask_keras.cli.shared import Overrides, find_images, progress_bar, start_backend
+from centermask_keras.errors import ImageError
+
+if TYPE_CHECKING:
+    from centermask_keras.predictor import Predictor
+
+Inputs = Annotated[list[str], typer.Argument(help="Images: files, folders, globs.")]
+Out = Annotated[Path, typer.Option(help="Folder for pictures and predictions.json.")]
+Score = Annotated[float, typer.Option(help="Leave out objects that score less.", min=0, max=1)]
+
+
+def predict_command(
+    inputs: Inputs,
+    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder, SavedModel folder, .tflite or .onnx.")],
+    out: Out,
+    score: Score = 0.3,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
+    paths = find_images(inputs)
+    from centermask_keras.inference import find_runtime, load
+
+    if find_runtime(model) == "keras":
+        start_backend()
+    find_and_write(load(model, set_), paths, out, score)
+
+
+def client_command(
+    inputs: Inputs,
+    url: Annotated[str, typer.Option(help="http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME.")],
+    out: Out,
+    score: Score = 0.3,
+    batch_size: Annotated[int, typer.Option(help="Images in one request.", min=1)] = 1,
+    deadline: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 60.0,
+) -> None:
+    """Find objects in images through a model server; writes what `predict` writes."""
+    paths = find_images(inputs)
+    from centermask_keras.serving.client import ServedPredictor, connect
+
+    find_and_write(ServedPredictor(connect(url, deadline=deadline), batch_size=batch_size), paths, out, score)
+
+
+def find_and_write(predictor: Predictor, paths: list[Path], out: Path, score: float) -> None:
+    """Write a picture of each image and predictions.json; exit with 1 if files could not be read."""
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = picture_names(paths)
+    rows: list[dict[str, Any]] = []
+    unreadable: list[ImageError] = []
+    begin = time.perf_counter()
+    with progress_bar("predict") as advance:
+        outcomes = predictor.predict_each(paths, score_threshold=score)
+        for image_id, (path, outcome) in enumerate(zip(paths, outcomes, strict=True)):
+            if isinstance(outcome, ImageError):
+                unreadable.append(outcome)
+            else:
+                outcome.draw().save(out / pictures[path])
+                rows.append({"file_name": str(path), "objects": outcome.to_coco(image_id)})
+            advance(image_id + 1, len(paths))
+    categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
+    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
+    found = sum(len(row["objects"]) for row in rows)
+    print(f"{found:,} objects in {len(rows):,} images in {time.perf_counter() - begin:.1f} s   {out}")
+    for error in unreadable:
+        print(f"error: {error}", file=sys.stderr)
+    if unreadable:
+        sys.exit(1)
+
+
+def picture_names(paths: list[Path]) -> dict[Path, str]:
+    """Name a picture after each image; images of one name get a number as well."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name, number = f"{path.stem}.png", 2
+        while name in taken:
+            name, number = f"{path.stem}_{number}.png", number + 1
+        taken.add(name)
+        names[path] = name
+    return names

@@ -1,0 +1,1 @@
+"""TensorFlow Serving: the files that the model server reads, and a client for it."""

@@ -1,0 +1,126 @@
+"""Ask a model server over its REST interface: http://HOST:8501/v1/models/NAME.
+
+Stage: serving. Source: the REST interface of TensorFlow Serving (row format, bytes as {"b64": ...}).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import TimeoutError as ServerTimeout
+from urllib3.util import Retry
+
+from centermask_keras.errors import ServingError
+from centermask_keras.serving.replies import MEBIBYTE, MOST_BYTES, OUTPUTS
+
+RETRIES = 3
+RETRY_AFTER = 0.2  # seconds, doubled each time
+BUSY = (429, 502, 503, 504)
+CHUNK = MEBIBYTE
+
+
+class RestConnection:
+    """A model behind a REST interface.
+
+    A connection that is refused or a server that is busy is tried again; an image may then be looked at twice, which
+    changes nothing. A server that does not answer in time is not.
+
+    Args:
+        url: `http://HOST:PORT/v1/models/NAME`, with `/versions/N` if it has to be that one; `https` likewise.
+        deadline: seconds to wait for the connection, and then for each part of the answer.
+        most_bytes: a larger reply is refused.
+    """
+
+    def __init__(self, url: str, *, deadline: float, most_bytes: int = MOST_BYTES):
+        self.url = url.rstrip("/")
+        self._deadline = deadline
+        self._most_bytes = most_bytes
+        retry = Retry(
+            total=RETRIES,
+            read=0,
+            backoff_factor=RETRY_AFTER,
+            status_forcelist=BUSY,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy for the internet is none for a model server
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+
+    def describe(self) -> bytes:
+        """Return the description of the model, JSON."""
+        rows = self._ask("describe", [{"query": ""}])
+        row = rows[0]
+        text = row.get("description") if isinstance(row, Mapping) else row  # a single output comes without its name
+        if not isinstance(text, str):
+            raise ServingError(self.url, "the description of the model", f"{row!r:.80}")
+        return text.encode()
+
+    def find(self, contents: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Send image files to `serving_default`; its outputs come back as arrays, unchecked."""
+        rows = self._ask("serving_default", [{"image_bytes": _encode(content)} for content in contents])
+        if not all(isinstance(row, Mapping) for row in rows):
+            raise ServingError(self.url, "named outputs for each image", f"{rows[0]!r:.80}")
+        names = set(OUTPUTS).intersection(*rows)
+        return {name: _to_array([row[name] for row in rows], name, self.url) for name in names}
+
+    def _ask(self, signature: str, instances: list[Mapping[str, Any]]) -> list[Any]:
+        body = json.dumps({"signature_name": signature, "instances": instances})
+        try:
+            with self._session.post(
+                f"{self.url}:predict", data=body, timeout=(self._deadline, self._deadline), stream=True
+            ) as response:
+                return self._read(response, len(instances))
+        except (requests.RequestException, UnicodeError) as error:
+            cause = _cause(error)
+            refused = isinstance(cause, NewConnectionError)  # which the library derives from its timeouts
+            if isinstance(cause, requests.Timeout | ServerTimeout) and not refused:
+                raise ServingError(self.url, f"an answer within {self._deadline:g} s (--deadline)", "none") from None
+            raise ServingError(self.url, "a model server", str(cause).rpartition(">: ")[2]) from None
+
+    def _read(self, response: requests.Response, count: int) -> list[Any]:
+        content = bytearray()
+        for chunk in response.iter_content(CHUNK):
+            content += chunk
+            if len(content) > self._most_bytes:
+                limit = f"a reply of at most {self._most_bytes / MEBIBYTE:g} MiB (fewer images with --batch-size)"
+                raise ServingError(self.url, limit, "a larger one")
+        try:
+            reply = json.loads(content)
+        except (ValueError, RecursionError):
+            status = f"status {response.status_code}, {len(content)} bytes that are none: {bytes(content[:60])!r}"
+            raise ServingError(self.url, "JSON", status) from None
+        if isinstance(reply, Mapping) and "error" in reply:
+            raise ServingError(self.url, "an answer", f"status {response.status_code}: {reply['error']}")
+        rows = reply.get("predictions") if isinstance(reply, Mapping) else None
+        if not isinstance(rows, list) or len(rows) != count:
+            received = f"status {response.status_code}: {bytes(content[:60])!r}"
+            raise ServingError(self.url, f"predictions for {count} images", received)
+        return rows
+
+
+def _encode(content: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(content).decode("ascii")}
+
+
+def _to_array(values: list[Any], name: str, url: str) -> np.ndarray:
+    if name == "error":
+        return np.array([str(value) for value in values], object)
+    try:
+        return np.array(values)
+    except ValueError:
+        raise ServingError(url, f"{name} of one shape for all images", "several") from None
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the innermost error: the outer ones repeat it, with the names of their classes."""
+    inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, Exception)), None)
+    return _cause(inner) if isinstance(inner, Exception) else error
