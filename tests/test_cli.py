@@ -77,7 +77,9 @@ def test_evaluate_a_run_writes_report_and_results(trained, capsys, tmp_path):
     assert "AP50" in printed and "mask" in printed and "box" in printed and "4 images in" in printed
     assert {path.name for path in (trained / "eval").iterdir()} == {"metrics.json", "per_class.csv", "detections.json"}
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert {"mask_ap", "mask_ap_small", "mask_ar100", "box_ap"} <= set(figures)
+    assert {"mask_ap", "mask_ap_small", "mask_ar100", "box_ap", "boundary_ap", "boundary_ap_large"} <= set(figures)
+    header = (trained / "eval" / "per_class.csv").read_text().splitlines()[0].split(",")
+    assert {"name", "mask_ap", "box_ap", "boundary_ap"} <= set(header)
 
 
 def test_evaluate_by_weights_agrees_with_the_run(trained, tmp_path):

@@ -25,7 +25,8 @@ from centermask_keras.cli.shared import (
 )
 from centermask_keras.config import Config, load_config
 from centermask_keras.errors import CenterMaskError, ImageError
-from centermask_keras.evaluation.coco import Backend, IouType
+from centermask_keras.evaluation.coco import Backend
+from centermask_keras.evaluation.records import IouType
 
 if TYPE_CHECKING:
     from centermask_keras.data.annotations import Annotations
@@ -87,13 +88,15 @@ def evaluate_command(
     results: Annotated[Path | None, typer.Option(help="COCO results to score instead of a model.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Annotations; default: validation set of the run.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
-    iou_type: Annotated[IouType, typer.Option("--iou-type", help="What --results are scored by.")] = "segm",
+    iou_type: Annotated[
+        IouType, typer.Option("--iou-type", help="What --results are scored by; a model is scored by all.")
+    ] = "segm",
     backend: Annotated[Backend, typer.Option(help="The scorer; both give the same figures.")] = "faster",
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default RUN/eval.")] = None,
     set_: Overrides = [],  # noqa: B006
     json_: JsonOption = None,
 ) -> None:
-    """Score a model, or a file of results, by the COCO measure."""
+    """Score a model (masks, boxes, boundaries), or a file of results, by the COCO measure."""
     if results is not None:
         _score_results(results, annotations, iou_type, backend, out, json_)
         return
@@ -114,7 +117,9 @@ def evaluate_command(
     out = out or (run or weights.parent) / "eval"
     out.mkdir(parents=True, exist_ok=True)
     with progress_bar("evaluate") as advance:
-        evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
+        evaluation = evaluate_model(
+            predictor, dataset, iou_types=("segm", "bbox", "boundary"), backend=backend, progress=advance
+        )
     write_results(out / "detections.json", evaluation.results)
     if dataset.has_annotations:
         write_report(out, evaluation.figures, evaluation.per_class)
