@@ -12,13 +12,17 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from centermask_keras.data.lvis_json import FREQUENCIES
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.boundary import boundary_overlaps
+from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, coco_categories, federate, translate_coco
 from centermask_keras.evaluation.records import GroundTruth, IouType, read_ground_truth, read_results
 from centermask_keras.masks import rle_to_json
 
@@ -27,6 +31,8 @@ Backend = Literal["faster", "pycocotools"]
 PREFIX = {"segm": "mask", "bbox": "box", "boundary": "boundary"}
 AREAS = ("all", "small", "medium", "large")
 """The area ranges of both backends, in their order: any, below 32^2, 32^2 to 96^2, above 96^2 original pixels."""
+CLASSES_TOGETHER = 100
+"""Classes matched at once: backends keep something for each class and image, and LVIS has 24 million such pairs."""
 
 
 def evaluate_coco(
@@ -40,20 +46,22 @@ def evaluate_coco(
     """Score COCO results.
 
     Args:
-        annotations_path: COCO json with the ground truth. Crowd regions (`iscrowd`) are matched as COCO does.
+        annotations_path: COCO json with the ground truth. Crowd regions (`iscrowd`) are matched as COCO does. By an
+            LVIS json (data/lvis_json.py) results are scored as LVIS does.
         results: COCO results, or the json file that holds them: `image_id`, `category_id`, `score`, and
             `segmentation` (polygons or RLE) or `bbox` (xywh, original pixels). They are not changed.
         iou_type: score masks ("segm"), boxes ("bbox"), or masks with their boundaries ("boundary"): the overlap is the
             smaller one of those of the masks and of their inner boundaries.
         backend: "pycocotools" is the reference; "faster" is faster-coco-eval, which gives the same figures.
         max_detections: counts of best results per image and class. All figures but the `ar` of the smaller counts
-            take the largest.
+            take the largest. LVIS has one count of its own: 300 per image, of all classes together.
 
     Returns:
         With the prefix `mask`, `box` or `boundary`: `mask_ap`, `mask_ap50`, `mask_ap75`, `mask_ap_small`, `_medium`,
         `_large`, `mask_ar1`, `mask_ar10`, `mask_ar100` (after `max_detections`), `mask_ar_small`, `_medium`, `_large`;
-        -1 where there is no object to find. And `per_class`: in the order of the category ids, rows of `category_id`,
-        `name`, `objects` (crowd regions not counted), `mask_ap`, `mask_ap50`, `mask_ap75`.
+        -1 where there is no object to find. For LVIS also `mask_ap_rare`, `_common`, `_frequent`. And `per_class`: in
+        the order of the category ids, rows of `category_id`, `name`, `objects` (crowd regions not counted), `mask_ap`,
+        `mask_ap50`, `mask_ap75`.
 
     Raises:
         DataError: faults in either file; each names file, place (`results[17].score`), expected and received.
@@ -65,9 +73,56 @@ def evaluate_coco(
         raise ValueError(f"max_detections: expected counts of at least 1, received {list(max_detections)}")
     ground_truth = read_ground_truth(Path(annotations_path), iou_type)
     detections = read_results(results, ground_truth, iou_type)
-    limits = sorted(set(max_detections))
-    precision, recall = _run_backend(backend, ground_truth, detections, iou_type, limits)
+    return _evaluate(ground_truth, detections, iou_type, backend, sorted(set(max_detections)))
+
+
+def evaluate_coco_on_lvis(
+    annotations_path: str | Path,
+    results: list[dict[str, Any]] | str | Path,
+    *,
+    iou_type: IouType = "segm",
+    backend: Backend = "faster",
+) -> dict[str, Any]:
+    """Score COCO results on the finer annotations of LVIS: the categories that both have, by the rules of LVIS.
+
+    Args:
+        annotations_path: LVIS json with the ground truth.
+        results: as for `evaluate_coco`, with the category ids of COCO.
+        iou_type, backend: as for `evaluate_coco`.
+
+    Returns:
+        As `evaluate_coco`; the categories that COCO lacks are left out.
+
+    Raises:
+        CenterMaskError: the file is not an LVIS json.
+        DataError: as for `evaluate_coco`.
+
+    Source: Section 4.3, Table 4.
+    """
+    ground_truth = read_ground_truth(Path(annotations_path), iou_type)
+    if ground_truth.federation is None:
+        raise CenterMaskError(f"{annotations_path}: expected an LVIS json, received one without neg_category_ids")
+    of_coco = replace(ground_truth, class_names=coco_categories())
+    detections = read_results(results, of_coco, iou_type)
+    return _evaluate(*translate_coco(ground_truth, detections), iou_type, backend, [LVIS_DETECTIONS])
+
+
+def _evaluate(
+    ground_truth: GroundTruth,
+    detections: list[dict[str, Any]],
+    iou_type: IouType,
+    backend: Backend,
+    limits: list[int],
+) -> dict[str, Any]:
+    if ground_truth.federation is not None:
+        ground_truth, detections = federate(ground_truth, detections, iou_type)
+        limits = [LVIS_DETECTIONS]
+    blocks = [_run_backend(backend, *block, iou_type, limits) for block in _split_classes(ground_truth, detections)]
+    precision = np.concatenate([precision for precision, _ in blocks], axis=2)
+    recall = np.concatenate([recall for _, recall in blocks], axis=1)
     evaluation = _summarize(precision, recall, limits, PREFIX[iou_type])
+    if ground_truth.federation is not None:
+        evaluation |= _summarize_frequencies(precision, ground_truth, PREFIX[iou_type])
     evaluation["per_class"] = _summarize_classes(precision, ground_truth, PREFIX[iou_type])
     return evaluation
 
@@ -135,6 +190,24 @@ def _run_backend(
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
 
 
+def _split_classes(
+    ground_truth: GroundTruth, detections: list[dict[str, Any]]
+) -> Iterator[tuple[GroundTruth, list[dict[str, Any]]]]:
+    """Give the classes in blocks, each with its rows and the images that these are in."""
+    categories = list(ground_truth.class_names)
+    for begin in range(0, len(categories), CLASSES_TOGETHER):
+        names = {
+            category: ground_truth.class_names[category] for category in categories[begin : begin + CLASSES_TOGETHER]
+        }
+        objects, found = (
+            [row for row in rows if row["category_id"] in names] for rows in (ground_truth.objects, detections)
+        )
+        # Both backends want to see an image, even if there is nothing in it.
+        images = {row["image_id"] for row in (*objects, *found)} or {next(iter(ground_truth.image_hw))}
+        image_hw = {image: hw for image, hw in ground_truth.image_hw.items() if image in images}
+        yield replace(ground_truth, image_hw=image_hw, class_names=names, objects=objects), found
+
+
 def _summarize(precision: np.ndarray, recall: np.ndarray, limits: list[int], prefix: str) -> dict[str, Any]:
     figures = _precision_figures(precision, prefix)
     figures |= {f"{prefix}_ap_{area}": _mean(precision[..., AREAS.index(area), -1]) for area in AREAS[1:]}
@@ -150,6 +223,12 @@ def _summarize_classes(precision: np.ndarray, ground_truth: GroundTruth, prefix:
         | _precision_figures(precision[:, :, [index]], prefix)
         for index, (category_id, name) in enumerate(ground_truth.class_names.items())
     ]
+
+
+def _summarize_frequencies(precision: np.ndarray, ground_truth: GroundTruth, prefix: str) -> dict[str, float]:
+    """Return AP over the rare, the common and the frequent classes."""
+    frequency = np.array([ground_truth.federation.frequencies[category] for category in ground_truth.class_names])
+    return {f"{prefix}_ap_{name}": _mean(precision[:, :, frequency == name, 0, -1]) for name in FREQUENCIES.values()}
 
 
 def _precision_figures(precision: np.ndarray, prefix: str) -> dict[str, float]:

@@ -32,6 +32,7 @@ from centermask_keras.data.coco_json import (
     quote,
     read_json,
 )
+from centermask_keras.data.lvis_json import is_lvis, read_class_lists, read_frequencies
 from centermask_keras.data.segmentations import MIN_POLYGON, find_polygon_fault, find_rle_fault, rle_pixels
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.masks import RLE, segmentation_to_rle
@@ -43,6 +44,23 @@ CHECKED_TOGETHER = 10_000
 
 
 @dataclass(frozen=True)
+class Federation:
+    """What an LVIS file knows about its images and categories (data/lvis_json.py).
+
+    Attributes:
+        absent: by image id, the category ids that were searched for and not found.
+        partial: by image id, the category ids whose objects are not all annotated.
+        frequencies: by category id, `rare`, `common` or `frequent`.
+        synsets: by category id.
+    """
+
+    absent: dict[int, set[int]]
+    partial: dict[int, set[int]]
+    frequencies: dict[int, str]
+    synsets: dict[int, str]
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """What results are compared with.
 
@@ -51,15 +69,17 @@ class GroundTruth:
         class_names: name by category id, rising.
         objects: annotations as the scorers take them: `id`, `image_id`, `category_id`, `area`, `iscrowd` and
             `segmentation` (compressed RLE) or `bbox`.
+        federation: of an LVIS file, None of others.
     """
 
     image_hw: dict[int, tuple[int, int]]
     class_names: dict[int, str]
     objects: list[dict[str, Any]]
+    federation: Federation | None
 
 
 def read_ground_truth(path: Path, iou_type: IouType) -> GroundTruth:
-    """Read and check a COCO json with annotations.
+    """Read and check a COCO or LVIS json with annotations.
 
     Raises:
         DataError: all faults: file, place, expected, received.
@@ -77,6 +97,15 @@ def read_ground_truth(path: Path, iou_type: IouType) -> GroundTruth:
     categories = Table(document["categories"], "categories", faults)
     category_ids = categories.ids().tolist()
     class_names = dict(zip(category_ids, categories.column("name", is_text, "a name"), strict=True))
+    federation = None
+    if is_lvis(document["images"]):
+        lists = [
+            dict(zip(image_ids, map(set, column), strict=True))
+            for column in read_class_lists(images, set(category_ids))
+        ]
+        frequencies = dict(zip(category_ids, read_frequencies(categories), strict=True))
+        synsets = dict(zip(category_ids, categories.column("synset", is_text, "a name"), strict=True))
+        federation = Federation(*lists, frequencies, synsets)
     if faults.problems:  # annotations that refer to these images and categories are no faults of their own
         raise DataError(faults.problems)
     table = Table(document["annotations"], "annotations", faults)
@@ -87,7 +116,7 @@ def read_ground_truth(path: Path, iou_type: IouType) -> GroundTruth:
         raise DataError(faults.problems)
     for row, area, is_crowd in zip(rows, areas, crowd, strict=True):
         row.update(area=area, iscrowd=int(is_crowd))
-    return GroundTruth(image_hw, dict(sorted(class_names.items())), _number(rows))
+    return GroundTruth(image_hw, dict(sorted(class_names.items())), _number(rows), federation)
 
 
 def read_results(

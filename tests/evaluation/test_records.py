@@ -62,3 +62,29 @@ def test_faults_name_the_file_and_the_place(tmp_path):
     truth = read_ground_truth(write(path, []), "bbox")
     with pytest.raises(DataError, match=r"results\[0\].score: expected a finite number, received NaN"):
         read_results([{"image_id": 4, "category_id": 2, "bbox": [0, 0, 1, 1], "score": np.nan}], truth, "bbox")
+
+
+def test_federation_is_read_and_its_faults_are_named(tmp_path):
+    lists = {"neg_category_ids": [7], "not_exhaustive_category_ids": [2]}
+    categories = [
+        {"id": 7, "name": "cat", "synset": "cat.n.01", "frequency": "c"},
+        {"id": 2, "name": "cup", "synset": "cup.n.01", "frequency": "f"},
+    ]
+    images = [{"id": 4, "height": 60, "width": 80, **lists}]
+    path = write(tmp_path / "lvis.json", [make_object(1)], images=images, categories=categories)
+    federation = read_ground_truth(path, "segm").federation
+    assert federation.absent == {4: {7}} and federation.partial == {4: {2}}
+    assert federation.frequencies == {7: "common", 2: "frequent"} and federation.synsets[2] == "cup.n.01"
+    assert read_ground_truth(write(tmp_path / "coco.json", []), "segm").federation is None
+
+    images = [{**images[0], "neg_category_ids": [7, 9]}, {"id": 5, "height": 6, "width": 8, "neg_category_ids": []}]
+    categories = [{**categories[0], "frequency": "x"}, {"id": 2, "name": "cup", "frequency": "f"}]
+    with pytest.raises(DataError) as caught:
+        read_ground_truth(write(path, [], images=images, categories=categories), "segm")
+    ids = "a list of ids of categories in this file"
+    assert [(p.where, p.expected, p.received) for p in caught.value.problems] == [
+        ("images[0].neg_category_ids (id 4)", ids, "[7, 9]"),
+        ("images[1].not_exhaustive_category_ids (id 5)", ids, "nothing"),
+        ("categories[0].frequency (id 7)", "r, c or f", '"x"'),
+        ("categories[1].synset (id 2)", "a name", "nothing"),
+    ]
