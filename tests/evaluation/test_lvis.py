@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import lvis_case
@@ -10,14 +11,19 @@ import numpy as np
 import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 
+from centermask_keras.config import load_config
+from centermask_keras.data.annotations import load_annotations
 from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation import coco
 from centermask_keras.evaluation.boundary import boundary_width
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.lvis import COCO_TO_LVIS, check_coco_classes, coco_categories
+from centermask_keras.evaluation.predict import categories_of, evaluate_model, score
+from centermask_keras.inference import Category, build
 from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
 
 REFERENCE = json.loads(Path(lvis_case.__file__).with_name("lvis_reference.json").read_text())
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 KINDS = [("segm", "mask"), ("bbox", "box")]
 BACKENDS = ["faster", "pycocotools"]
 OUR_NAMES = {
@@ -222,3 +228,52 @@ def test_coco_results_need_an_lvis_file_and_coco_ids(tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(CenterMaskError, match="expected an LVIS json, received one without neg_category_ids"):
         evaluate_coco_on_lvis(path, [])
+
+
+@pytest.fixture(scope="module")
+def photos(coco_tiny, tmp_path_factory):
+    """COCO's photos with LVIS ids and names: 70 of COCO's classes by their synsets, and 10 that COCO lacks."""
+    document = json.loads((coco_tiny / "annotations" / "instances.json").read_text())
+    document["annotations"] = [row for row in document["annotations"] if not row["iscrowd"]]
+    lvis = lvis_case.as_lvis(document)
+    for index, row in enumerate(lvis["categories"]):
+        row["synset"] = COCO_TO_LVIS[row["id"]][1] if index < 70 else f"acorn.n.{index}"
+        row["name"], row["id"] = f"lvis {index}", row["id"] + 1000
+    for row in lvis["annotations"]:
+        row["category_id"] += 1000
+    for image in lvis["images"]:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            image[key] = [category + 1000 for category in image[key]]
+    path = tmp_path_factory.mktemp("photos") / "lvis.json"
+    path.write_text(json.dumps(lvis))
+    return load_annotations(path, coco_tiny), document
+
+
+def test_ground_truth_of_real_photos_finds_itself_through_the_map(photos):
+    annotations, document = photos
+    results = [
+        {key: row[key] for key in ("image_id", "category_id", "segmentation", "bbox")} | {"score": 0.9}
+        for row in document["annotations"]
+    ]
+    kinds = ("segm", "bbox", "boundary")
+    figures, per_class = score(annotations, results, iou_types=kinds, max_detections=100, from_coco=True)
+    assert len(per_class) == 70 and sum(row["objects"] for row in per_class) < len(results)
+    for prefix in ("mask", "box", "boundary"):
+        assert figures[f"{prefix}_ap"] == figures[f"{prefix}_ar300"] == pytest.approx(1)
+
+
+def test_a_model_of_coco_is_scored_on_lvis(photos):
+    annotations, _ = photos
+    config = load_config(DEMO, ["model.num_classes=80", "eval.batch_size=8", "model.max_detections=300"])
+    coco_model = build(config, [Category(*row) for row in coco_categories().items()])
+    coco_model.detector.point_heads.get_layer("size").project.bias.assign([8.0, 6.0])  # boxes of 32 x 24 px
+    with pytest.raises(CenterMaskError, match=r"category 1: expected 'person' \(of the model\), received 'lvis 0'"):
+        evaluate_model(coco_model, annotations)
+    evaluation = evaluate_model(coco_model, annotations, from_coco=True, iou_types=("segm",))
+    assert {row["category_id"] for row in evaluation.results} <= set(coco_categories())
+    assert Counter(row["image_id"] for row in evaluation.results).most_common(1)[0][1] > 100
+    assert evaluation.figures.keys() >= {"mask_ap", "mask_ap_rare", "mask_ar300"} and len(evaluation.per_class) == 70
+    lvis_model = build(config, categories_of(annotations))
+    with pytest.raises(CenterMaskError, match="expected a model of COCO's categories, received 'lvis 0'"):
+        evaluate_model(lvis_model, annotations, from_coco=True)
+    assert len(evaluate_model(lvis_model, annotations, iou_types=("bbox",)).per_class) == 80
