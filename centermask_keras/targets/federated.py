@@ -15,13 +15,11 @@ def find_unknown_classes(batch: GroundTruth, num_classes: int) -> Tensor:
     """Say of which classes an image may show objects that are not annotated.
 
     Args:
-        batch: with `known_classes` and `known_valid`, or without both, if all classes are known.
+        batch: of LVIS, with `known_classes` and `known_valid`.
         num_classes: C.
 
     Returns:
-        bool [B, C], or [1, C] if all are known.
+        bool [B, C].
     """
-    if "known_classes" not in batch:
-        return ops.zeros((1, num_classes), "bool")
     listed = batch["known_classes"][..., None] == ops.arange(num_classes, dtype="int32")  # [B, L, C]
     return ~ops.any(listed & batch["known_valid"][..., None], axis=1)
