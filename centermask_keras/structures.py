@@ -1,13 +1,13 @@
 """The data dictionary: what travels between the stages, with keys, dtypes, shapes and units.
 
 Axis letters: `B` batch, `H, W` input, `h, w` feature map, `C` classes, `N` padded objects, `K` detections, `S` local
-shape side, `M` mask grid side, `P` saliency planes, `Q` ignore planes. Boxes are continuous `xyxy` in input pixels:
-pixel i covers [i, i + 1).
+shape side, `M` mask grid side, `P` saliency planes, `Q` ignore planes, `L` known classes. Boxes are continuous `xyxy`
+in input pixels: pixel i covers [i, i + 1).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Tensor = Any
 """A tensor of the active Keras backend, or a NumPy array where a docstring says so."""
@@ -49,6 +49,11 @@ class GroundTruth(TypedDict):
     """int64 [B], as in the dataset."""
     position: Tensor
     """int64 [B], place in the endless order of samples."""
+    known_classes: NotRequired[Tensor]
+    """int32 [B, L], the classes of which all objects in the image are annotated. Of the others (LVIS) nothing is known
+    where no object is. Not there if all classes are of that kind (COCO)."""
+    known_valid: NotRequired[Tensor]
+    """bool [B, L]."""
 
 
 class Outputs(TypedDict):

@@ -157,3 +157,78 @@ def derivative(function, x, step=1e-5):
     """Return the central difference of a function that works element by element (error below 1e-8 here)."""
     x = np.asarray(x, "float64")
     return (function(x + step) - function(x - step)) / (2 * step)
+
+
+# evaluation
+
+OVERLAPS = tuple(np.linspace(0.5, 0.95, 10))
+
+
+def inner_boundary(mask, distance):
+    """Return the pixels of a mask [h, w] that have one outside of it, or of the image, within a distance (king's)."""
+    height, width = mask.shape
+    result = np.zeros((height, width), bool)
+    for i in range(height):
+        for j in range(width):
+            rows = range(i - distance, i + distance + 1)
+            columns = range(j - distance, j + distance + 1)
+            inside = all(0 <= u < height and 0 <= v < width and mask[u, v] for u in rows for v in columns)
+            result[i, j] = mask[i, j] and not inside
+    return result
+
+
+def mask_overlap(found, true, crowd):
+    """Return the share of the common pixels of two masks in their union, or in the found one if the true is a crowd."""
+    common, whole = np.sum(found & true), np.sum(found if crowd else found | true)
+    return common / whole if whole else 0.0
+
+
+def boundary_overlap(found, true, crowd, distance):
+    """Return the smaller one of the overlaps of two masks and of their boundaries; a crowd has no boundary."""
+    overlap = mask_overlap(found, true, crowd)
+    if crowd:
+        return overlap
+    return min(overlap, mask_overlap(inner_boundary(found, distance), inner_boundary(true, distance), False))
+
+
+def match(overlaps, ignored, threshold):
+    """Match the detections of an image, the best first, with its objects; an ignored object takes any number.
+
+    Returns:
+        For each detection True (an object found), False (none) or None (it does not count).
+    """
+    taken, verdicts = set(), []
+    for row in overlaps:
+        free = [j for j in range(len(ignored)) if not ignored[j] and j not in taken and row[j] >= threshold]
+        if free:
+            taken.add(max(free, key=lambda j: row[j]))
+            verdicts.append(True)
+        else:
+            verdicts.append(None if any(row[j] >= threshold for j in range(len(ignored)) if ignored[j]) else False)
+    return verdicts
+
+
+def average_precision(images, thresholds=OVERLAPS):
+    """Return the AP of one class.
+
+    Images are triples: scores, falling; overlaps [detections, objects]; whether each object is ignored.
+    """
+    objects = sum(len(ignored) - sum(ignored) for _, _, ignored in images)
+    if objects == 0:
+        return -1.0
+    total = 0.0
+    for threshold in thresholds:
+        counted = [
+            (-score, verdict)
+            for scores, overlaps, ignored in images
+            for score, verdict in zip(scores, match(overlaps, ignored, threshold), strict=True)
+            if verdict is not None
+        ]
+        counted.sort(key=lambda pair: pair[0])
+        hits, points = 0, []
+        for place, (_, verdict) in enumerate(counted, 1):
+            hits += verdict
+            points.append((hits / objects, hits / place))
+        for recall in np.linspace(0, 1, 101):
+            total += max((precision for reached, precision in points if reached >= recall), default=0.0)
+    return total / (101 * len(thresholds))

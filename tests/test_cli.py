@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lvis_case
 import pytest
 
 from centermask_keras.cli import main
@@ -77,7 +78,9 @@ def test_evaluate_a_run_writes_report_and_results(trained, capsys, tmp_path):
     assert "AP50" in printed and "mask" in printed and "box" in printed and "4 images in" in printed
     assert {path.name for path in (trained / "eval").iterdir()} == {"metrics.json", "per_class.csv", "detections.json"}
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert {"mask_ap", "mask_ap_small", "mask_ar100", "box_ap"} <= set(figures)
+    assert {"mask_ap", "mask_ap_small", "mask_ar100", "box_ap", "boundary_ap", "boundary_ap_large"} <= set(figures)
+    header = (trained / "eval" / "per_class.csv").read_text().splitlines()[0].split(",")
+    assert {"name", "mask_ap", "box_ap", "boundary_ap"} <= set(header)
 
 
 def test_evaluate_by_weights_agrees_with_the_run(trained, tmp_path):
@@ -274,3 +277,20 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
 
 def test_the_commands_on_datasets():
     assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "make-shapes"}
+
+
+def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
+    document, results = lvis_case.make_case()
+    (tmp_path / "lvis.json").write_text(json.dumps(document))
+    (tmp_path / "lvis_results.json").write_text(json.dumps(results))
+    (tmp_path / "coco_results.json").write_text(json.dumps(lvis_case.as_coco(results)))
+    arguments = ["evaluate", "--annotations", str(tmp_path / "lvis.json"), "--json", str(tmp_path / "figures.json")]
+    reference = json.loads((Path(lvis_case.__file__).with_name("lvis_reference.json")).read_text())
+    run(*arguments, "--results", str(tmp_path / "lvis_results.json"))
+    assert json.loads((tmp_path / "figures.json").read_text())["mask_ap_rare"] == pytest.approx(
+        reference["segm"]["APr"]
+    )
+    title, mask = capsys.readouterr().out.splitlines()[:2]
+    assert title.split()[-3:] == ["rare", "common", "freq."] and len(mask.split()) == 10
+    run(*arguments, "--results", str(tmp_path / "coco_results.json"), "--from-coco")
+    assert json.loads((tmp_path / "figures.json").read_text())["mask_ap"] == pytest.approx(reference["coco_segm"]["AP"])

@@ -26,10 +26,11 @@ from centermask_keras.cli.shared import (
 )
 from centermask_keras.config import Config, load_config
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.evaluation.coco import Backend, IouType
+from centermask_keras.evaluation.coco import Backend
+from centermask_keras.evaluation.records import IouType
 
 if TYPE_CHECKING:
-    from centermask_keras.data.annotations import Annotations
+    from centermask_keras.objects import Category
     from centermask_keras.predictor import Predictor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -98,21 +99,28 @@ def evaluate_command(
     results: Annotated[Path | None, typer.Option(help="COCO results to score instead of a model.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="Annotations; default: validation set of the run.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
-    iou_type: Annotated[IouType, typer.Option("--iou-type", help="What --results are scored by.")] = "segm",
+    iou_type: Annotated[
+        IouType, typer.Option("--iou-type", help="What --results are scored by; a model is scored by all.")
+    ] = "segm",
     backend: Annotated[Backend, typer.Option(help="The scorer; both give the same figures.")] = "faster",
+    from_coco: Annotated[
+        bool, typer.Option("--from-coco", help="Score COCO's 80 categories on an LVIS file (the paper's Table 4).")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; default RUN/eval.")] = None,
     set_: Overrides = [],  # noqa: B006
     json_: JsonOption = None,
 ) -> None:
-    """Score a model, or a file of results, by the COCO measure."""
+    """Score a model (masks, boxes, boundaries), or a file of results, by the COCO measure."""
     if results is not None:
-        _score_results(results, annotations, iou_type, backend, out, json_)
+        _score_results(results, annotations, iou_type, backend, from_coco, out, json_)
         return
     start_backend()
     from centermask_keras.evaluation.coco import write_results
-    from centermask_keras.evaluation.predict import evaluate_model
+    from centermask_keras.evaluation.lvis import coco_categories
+    from centermask_keras.evaluation.predict import categories_of, evaluate_model
     from centermask_keras.evaluation.report import figure_table, write_report
     from centermask_keras.inference import check_run_folder
+    from centermask_keras.objects import Category
 
     if (run is None) == (config is None and weights is None) or (config is None) != (weights is None):
         raise CenterMaskError("expected --run DIR, or --config FILE with --weights FILE, or --results FILE")
@@ -120,12 +128,20 @@ def evaluate_command(
         check_run_folder(run)
     source = config or run / "config.json"
     loaded = load_config(source, set_)
-    dataset = load_dataset(loaded, str(source), annotations, images)
-    predictor = _load_predictor(run, loaded, weights, set_, dataset)
+    dataset = load_dataset(loaded, str(source), annotations, images, other_classes=from_coco)
+    categories = [Category(*row) for row in coco_categories().items()] if from_coco else categories_of(dataset)
+    predictor = _load_predictor(run, loaded, weights, set_, categories)
     out = out or (run or weights.parent) / "eval"
     out.mkdir(parents=True, exist_ok=True)
     with progress_bar("evaluate") as advance:
-        evaluation = evaluate_model(predictor, dataset, backend=backend, progress=advance)
+        evaluation = evaluate_model(
+            predictor,
+            dataset,
+            iou_types=("segm", "bbox", "boundary"),
+            backend=backend,
+            from_coco=from_coco,
+            progress=advance,
+        )
     write_results(out / "detections.json", evaluation.results)
     if dataset.has_annotations:
         write_report(out, evaluation.figures, evaluation.per_class)
@@ -252,29 +268,35 @@ def _default_run(config: Path) -> Path:
 
 
 def _load_predictor(
-    run: Path | None, config: Config, weights: Path | None, overrides: list[str], dataset: Annotations
+    run: Path | None, config: Config, weights: Path | None, overrides: list[str], categories: list[Category]
 ) -> Predictor:
-    """Load the model of `--run`, or build that of `--config` with `--weights` for the classes of the dataset."""
-    from centermask_keras.evaluation.predict import categories_of
+    """Load the model of `--run`, or build that of `--config` with `--weights` for some categories."""
     from centermask_keras.inference import build, load, load_weights
 
     if run is not None:
         return load(run, overrides)
-    predictor = build(config, categories_of(dataset))
+    predictor = build(config, categories)
     load_weights(predictor.detector, weights)
     return predictor
 
 
 def _score_results(
-    results: Path, annotations: Path | None, iou_type: IouType, backend: Backend, out: Path | None, json_: Path | None
+    results: Path,
+    annotations: Path | None,
+    iou_type: IouType,
+    backend: Backend,
+    from_coco: bool,
+    out: Path | None,
+    json_: Path | None,
 ) -> None:
     """Score a file of results; with `--out` the report is written as well."""
     if annotations is None:
         raise CenterMaskError("--results: expected --annotations FILE as well")
-    from centermask_keras.evaluation.coco import evaluate_coco
+    from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
     from centermask_keras.evaluation.report import figure_table, write_report
 
-    figures = evaluate_coco(annotations, results, iou_type=iou_type, backend=backend)
+    evaluate = evaluate_coco_on_lvis if from_coco else evaluate_coco
+    figures = evaluate(annotations, results, iou_type=iou_type, backend=backend)
     per_class = figures.pop("per_class")
     print(figure_table(figures))
     if out is not None:

@@ -30,6 +30,7 @@ def predict_command(
 ) -> None:
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = find_images(inputs)
+    out.mkdir(parents=True, exist_ok=True)
     from centermask_keras.inference import find_runtime, load
 
     if find_runtime(model) == "keras":
@@ -47,14 +48,14 @@ def client_command(
 ) -> None:
     """Find objects in images through a model server; writes what `predict` writes."""
     paths = find_images(inputs)
+    out.mkdir(parents=True, exist_ok=True)
     from centermask_keras.serving.client import ServedPredictor, connect
 
     find_and_write(ServedPredictor(connect(url, deadline=deadline), batch_size=batch_size), paths, out, score)
 
 
 def find_and_write(predictor: Predictor, paths: list[Path], out: Path, score: float) -> None:
-    """Write a picture of each image and predictions.json; exit with 1 if files could not be read."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write a picture of each image and predictions.json into a folder; exit with 1 if files could not be read."""
     pictures = picture_names(paths)
     rows: list[dict[str, Any]] = []
     unreadable: list[ImageError] = []

@@ -47,15 +47,20 @@ def start_backend() -> None:
         os.close(nowhere)
 
 
-def load_dataset(config: Config, source: str, annotations: Path | None, images: Path | None) -> Annotations:
-    """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`."""
+def load_dataset(
+    config: Config, source: str, annotations: Path | None, images: Path | None, *, other_classes: bool = False
+) -> Annotations:
+    """Load the given dataset, or the configuration's validation set, and hold it against `model.num_classes`.
+
+    `other_classes` says that it may have others than the model.
+    """
     from centermask_keras.data.annotations import load_annotations
 
     if annotations is None or images is None:
         check_files(config, source, splits=("val",))
     path, folder = annotations or config.data.val.annotations, images or config.data.val.images
     dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
-    if dataset.num_classes != config.model.num_classes:
+    if not other_classes and dataset.num_classes != config.model.num_classes:
         raise CenterMaskError(
             f"{path}: expected {config.model.num_classes} categories (model.num_classes), "
             f"received {dataset.num_classes}"

@@ -1,8 +1,8 @@
-"""A COCO annotation file and its folder of images -> compact columns, checked before anything trains on them.
+"""A COCO or LVIS annotation file and its folder of images -> compact columns, checked before anything trains on them.
 
 Stage: data. Two kinds of fault: those that mean that the file is not what its author thinks stop with the full list;
 objects that cannot be learned from are dropped and counted.
-Source: the COCO data format, https://cocodataset.org/#format-data.
+Source: the COCO data format, https://cocodataset.org/#format-data; for LVIS see data/lvis_json.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from centermask_keras.data.coco_columns import Crowd, read_categories, read_images, read_objects
 from centermask_keras.data.coco_json import Faults, check_lists, read_json
 from centermask_keras.data.images import image_header
+from centermask_keras.data.lvis_json import find_known_classes
 from centermask_keras.data.segmentations import Segmentations
 from centermask_keras.errors import DataError, ImageError, Problem
 
@@ -40,6 +41,8 @@ class Annotations:
         dropped: reason -> how many objects (or polygons) were left out for it.
         drops: each of those, with its id.
         has_annotations: whether the file has annotations at all; an `image_info` file has none.
+        known_classes: for each image the classes of which all objects are annotated, int32, rising; None if that is
+            true of all classes in all images, as in COCO. LVIS knows some classes of each image only.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class Annotations:
     dropped: dict[str, int]
     drops: list[Problem]
     has_annotations: bool
+    known_classes: list[np.ndarray] | None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -84,11 +88,13 @@ def load_annotations(
     crowd: Crowd = "ignore",
     require_annotations: bool = True,
 ) -> Annotations:
-    """Load a COCO annotation file and check it against its images.
+    """Load a COCO or LVIS annotation file and check it against its images.
 
     Args:
-        path: json file with `images`, `categories` and `annotations`.
-        images_dir: folder that the file names are relative to.
+        path: json file with `images`, `categories` and `annotations`. An LVIS file is known by the lists of categories
+            that its images have.
+        images_dir: folder that the file names are relative to. With LVIS 1.0 that is the folder of train2017 and
+            val2017.
         crowd: "ignore" keeps crowd regions flagged, "train" makes them ordinary objects, "drop" leaves them out.
         require_annotations: False accepts an `image_info` file, which has no `annotations`.
 
@@ -129,8 +135,11 @@ def read_annotations(
     if faults.problems:
         raise DataError(faults.problems)  # what remains would only repeat that
     category_ids, class_names = read_categories(document["categories"], faults)
-    images = read_images(document["images"], faults)
+    images = read_images(document["images"], category_ids, faults)
     objects, drops = read_objects(document.get("annotations", []), images, category_ids, crowd, faults)
+    known = None
+    if images.class_lists:
+        known = find_known_classes(*images.class_lists, category_ids, objects["object_start"], objects["classes"])
     annotations = Annotations(
         path=path,
         images_dir=images_dir,
@@ -143,6 +152,7 @@ def read_annotations(
         dropped=dict(drops.counts),
         drops=drops.problems,
         has_annotations=has_annotations,
+        known_classes=known,
     )
     return annotations, faults.problems
 

@@ -23,6 +23,7 @@ from centermask_keras.data.coco_json import (
     is_text,
     quote,
 )
+from centermask_keras.data.lvis_json import is_lvis, name_files, read_class_lists
 from centermask_keras.data.segmentations import (
     MIN_POLYGON,
     Segmentations,
@@ -45,6 +46,7 @@ class Images:
     file_names: list[str]
     hw: np.ndarray  # int32 [I, 2]
     named_ids: np.ndarray  # int64, also those of images at fault: objects that refer to them are no fault of their own
+    class_lists: tuple[list[list[int]], list[list[int]]] | None  # of LVIS: category ids that are absent, and partial
 
 
 class Drops:
@@ -78,17 +80,21 @@ def read_categories(records: list[Any], faults: Faults) -> tuple[np.ndarray, lis
     return ids[rows], [names[row] for row in rows]
 
 
-def read_images(records: list[Any], faults: Faults) -> Images:
+def read_images(records: list[Any], category_ids: np.ndarray, faults: Faults) -> Images:
     """Return the images without fault, in file order."""
-    table = Table(records, "images", faults)
+    federated = is_lvis(records)
+    table = Table(name_files(records) if federated else records, "images", faults)
     ids = table.ids()
     named_ids = ids[table.keep]
     names = table.column("file_name", is_text, "a path relative to the images folder")
     heights = table.column("height", is_side, "a positive integer", instead=0)
     widths = table.column("width", is_side, "a positive integer", instead=0)
+    lists = read_class_lists(table, set(category_ids.tolist())) if federated else None
     rows = np.flatnonzero(table.keep)
     hw = np.array([heights, widths], np.int32).T[rows]
-    return Images(ids[rows], [names[row] for row in rows], hw, named_ids)
+    if lists:
+        lists = tuple([column[row] for row in rows] for column in lists)
+    return Images(ids[rows], [names[row] for row in rows], hw, named_ids, lists)
 
 
 def read_objects(

@@ -1,8 +1,7 @@
 """Datasets: annotations and images -> batches of ground truth for training, images for evaluation.
 
-Stage: data. The samples of training have an endless order that the seed alone decides: position p is a place in the
-random permutation of epoch p // images. Everything about a sample follows from (seed, position), so that a dataset
-started at step s gives what an uninterrupted one gives.
+Stage: data. The samples of training have an endless order that the seed alone decides (data/order.py). Everything about
+a sample follows from (seed, position), so that a dataset started at step s gives what an uninterrupted one gives.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,16 @@ import tensorflow as tf
 
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.order import epoch_length, epoch_order
 from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.sample import Row, SampleCounters, count_planes, make_sample, read_annotated_image
+from centermask_keras.data.sample import (
+    Row,
+    SampleCounters,
+    count_known,
+    count_planes,
+    make_sample,
+    read_annotated_image,
+)
 from centermask_keras.data.transform import (
     make_eval_transform,
     make_letterbox,
@@ -31,7 +37,7 @@ from centermask_keras.data.transform import (
 from centermask_keras.errors import ImageError
 
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
-ORDER_STREAM, SAMPLE_STREAM = 0, 1  # keep the random numbers of epochs and of samples apart
+SAMPLE_STREAM = 1  # keeps the random numbers of samples apart from those of epochs (data/order.py)
 
 
 class _Calls:
@@ -72,7 +78,7 @@ atexit.register(_calls.close)
 
 def steps_per_epoch(config: Config, annotations: Annotations) -> int:
     """Return how many batches one epoch has: whole ones, and at least one."""
-    return max(1, len(annotations) // config.train.batch_size)
+    return max(1, epoch_length(annotations) // config.train.batch_size)
 
 
 def make_train_dataset(
@@ -174,8 +180,8 @@ def make_eval_dataset(
 
 
 def _make_train_row(config: Config, annotations: Annotations, position: int, counters: SampleCounters) -> Row:
-    epoch, place = divmod(position, len(annotations))
-    order = _shuffle(len(annotations), config.train.seed, epoch)
+    epoch, place = divmod(position, epoch_length(annotations))
+    order = epoch_order(annotations, config.train.seed, epoch)
     for later in range(len(order)):
         index = int(order[(place + later) % len(order)])
         rng = np.random.default_rng([config.train.seed, SAMPLE_STREAM, position])
@@ -225,15 +231,17 @@ def _make_eval_row(config: Config, annotations: Annotations, index: int) -> Row:
     }
 
 
-@lru_cache(maxsize=4)  # the pipeline runs ahead: two epochs are in use where one ends
-def _shuffle(images: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(images)
-
-
 def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[str, tf.TensorSpec]:
     height, width = config.data.input_hw
     objects, size = config.data.max_objects, config.model.mask_size_train
     saliency, ignored = count_planes(annotations, config.model.saliency == "class_specific")
+    known = {}
+    if annotations.known_classes is not None:
+        classes = count_known(annotations)
+        known = {
+            "known_classes": tf.TensorSpec([classes], tf.int32),
+            "known_valid": tf.TensorSpec([classes], tf.bool),
+        }
     return {
         "image": tf.TensorSpec([height, width, 3], tf.uint8),
         "boxes": tf.TensorSpec([objects, 4], tf.float32),
@@ -250,6 +258,7 @@ def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[st
         "image_hw": tf.TensorSpec([2], tf.int32),
         "image_id": tf.TensorSpec([], tf.int64),
         "position": tf.TensorSpec([], tf.int64),
+        **known,
     }
 
 

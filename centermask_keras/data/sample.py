@@ -115,6 +115,7 @@ def make_sample(
         "image_hw": annotations.image_hw[index].astype(np.int32),
         "image_id": np.int64(annotations.image_ids[index]),
         "position": np.int64(0),
+        **_list_known_classes(annotations, index),
     }
 
 
@@ -127,6 +128,12 @@ def count_planes(annotations: Annotations, class_specific: bool) -> tuple[int, i
         pairs = np.unique(np.stack([image[chosen], annotations.classes[chosen]]), axis=1)
         counts.append(max(1, int(np.bincount(pairs[0], minlength=1).max())))
     return counts[0] if class_specific else 1, counts[1]
+
+
+@lru_cache(maxsize=8)
+def count_known(annotations: Annotations) -> int:
+    """Return L: the most classes whose objects are all annotated in one image of LVIS; at least 1."""
+    return max(1, max(len(classes) for classes in annotations.known_classes))
 
 
 def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
@@ -213,6 +220,14 @@ def _make_planes(
         f"{name}_classes": _pad(present.astype(np.int32), count),
         f"{name}_valid": np.arange(count) < len(present),
     }
+
+
+def _list_known_classes(annotations: Annotations, index: int) -> Row:
+    """List the classes whose absence from a place of the image is known; nothing where that is true of all (COCO)."""
+    if annotations.known_classes is None:
+        return {}
+    known, count = annotations.known_classes[index], count_known(annotations)
+    return {"known_classes": _pad(known, count), "known_valid": np.arange(count) < len(known)}
 
 
 def _pad(values: np.ndarray, count: int) -> np.ndarray:

@@ -17,13 +17,15 @@ from centermask_keras.losses.masks import mask_loss, saliency_loss
 from centermask_keras.ops.gather_patches import gather_patches
 from centermask_keras.structures import Detections, GroundTruth, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
+from centermask_keras.targets.federated import find_unknown_classes
 from centermask_keras.targets.saliency import class_planes_to_map
 
 ReadPoints = Callable[[Tensor], PointOutputs]
 """Cells int32 [B, K] to what the point heads give there."""
 
-HALF_COVERED = 128
-"""Of 255: cells that a crowd region covers this far are ignored."""
+HALF_COVERED, WHOLLY_COVERED = 128, 255
+"""Of 255: where a crowd region covers a cell by half, the cell is ignored. The saliency of a class that LVIS does not
+know in an image is ignored but for the cells that an object covers wholly."""
 
 
 class CenterMask(keras.Model):
@@ -110,8 +112,12 @@ def centermask_losses(
     num_objects = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
     ignored = _planes_to_map(batch, "ignore", model.num_classes) >= HALF_COVERED
     points = read_points(targets["cells"])
+    ignored_by_heatmap = ignored
+    if "known_classes" in batch:
+        unknown = find_unknown_classes(batch, model.num_classes)[:, None, None]  # [B, 1, 1, C]
+        ignored_by_heatmap = ignored | unknown
     losses = {
-        "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], ignored, num_objects),
+        "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], ignored_by_heatmap, num_objects),
         "offset": point_l1_loss(points["offset"], targets["offset"], valid, num_objects),
         "size": point_l1_loss(points["size"], targets["size"], valid, num_objects),
     }
@@ -127,6 +133,8 @@ def centermask_losses(
     losses["mask"] = mask_loss(l, g, masks, valid, num_objects)
     if config.loss_weights.saliency > 0:
         coverage = _planes_to_map(batch, "saliency", model.num_classes)
+        if "known_classes" in batch:
+            ignored = ignored | (unknown & (coverage < WHOLLY_COVERED))
         losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, ignored)
     return losses
 

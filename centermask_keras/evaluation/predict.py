@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
 from centermask_keras.errors import CenterMaskError, ImageError
-from centermask_keras.evaluation.coco import Backend, evaluate_coco
+from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
+from centermask_keras.evaluation.lvis import check_coco_classes
+from centermask_keras.evaluation.records import IouType
 from centermask_keras.objects import Category, to_objects
 from centermask_keras.predictor import Predictor
 from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
@@ -27,8 +29,9 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        figures: the COCO figures, `mask_ap` ... and `box_ap` ...; empty without ground truth (a test set).
-        per_class: one dictionary per class with `name`, `mask_ap`, `box_ap`.
+        figures: the COCO figures, `mask_ap` ..., `box_ap` ..., `boundary_ap` ..., those that were asked for; empty
+            without ground truth (a test set).
+        per_class: one dictionary per class with `name`, `mask_ap`, `box_ap`, `boundary_ap`.
         results: COCO results, one per detection.
         unreadable: the images that did not decode (`data.on_error` skip); their objects count as not found.
         seconds: `network`, `masks`, `scoring` and `total`.
@@ -42,30 +45,45 @@ class Evaluation:
 
 
 def evaluate_model(
-    predictor: Predictor, annotations: Annotations, *, backend: Backend = "faster", progress: Progress | None = None
+    predictor: Predictor,
+    annotations: Annotations,
+    *,
+    iou_types: Sequence[IouType] = ("segm", "bbox"),
+    backend: Backend = "faster",
+    from_coco: bool = False,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Detect in every image of a dataset and score masks and boxes.
+    """Detect in every image of a dataset and score what was found.
 
     Args:
         predictor: the model to judge; its configuration says how images are read and masks are cut.
         annotations: the dataset; without annotations in its file (COCO test-dev) nothing is scored.
+        iou_types: what is scored: masks, boxes, boundaries (see `evaluate_coco`).
         backend: the scorer (see `evaluate_coco`).
+        from_coco: the model knows COCO's categories, the dataset is LVIS (see `evaluate_coco_on_lvis`). Results keep
+            the model's category ids.
         progress: told about every batch.
 
     Raises:
-        CenterMaskError: the classes of the dataset are not those of the model.
+        CenterMaskError: the classes of the dataset are not those of the model, or with `from_coco` not COCO's.
         ImageError: a file that does not decode (`data.on_error` stop).
     """
-    check_classes(predictor, annotations)
+    if from_coco:
+        check_coco_classes((category.id, category.name) for category in predictor.categories)
+    else:
+        check_classes(predictor, annotations)
+    categories = predictor.categories if from_coco else categories_of(annotations)
     seconds = {"network": 0.0, "masks": 0.0, "scoring": 0.0}
     begin = time.perf_counter()
-    results, unreadable = _predict_dataset(predictor, annotations, seconds, progress)
+    results, unreadable = _predict_dataset(predictor, annotations, categories, seconds, progress)
     figures: dict[str, float] = {}
     per_class: list[dict[str, Any]] = []
     if annotations.has_annotations:
         scoring = time.perf_counter()
         most = predictor.config.model.max_detections
-        figures, per_class = score(annotations, results, max_detections=most, backend=backend)
+        figures, per_class = score(
+            annotations, results, iou_types=iou_types, max_detections=most, backend=backend, from_coco=from_coco
+        )
         seconds["scoring"] = time.perf_counter() - scoring
     seconds["total"] = time.perf_counter() - begin
     return Evaluation(figures, per_class, results, unreadable, seconds)
@@ -90,10 +108,14 @@ def check_classes(predictor: Predictor, annotations: Annotations) -> None:
 
 
 def _predict_dataset(
-    predictor: Predictor, annotations: Annotations, seconds: dict[str, float], progress: Progress | None
+    predictor: Predictor,
+    annotations: Annotations,
+    categories: Sequence[Category],
+    seconds: dict[str, float],
+    progress: Progress | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return COCO results with the dataset's ids and the unreadable files; add to the seconds."""
-    categories, threshold = categories_of(annotations), predictor.config.eval.mask_threshold
+    """Return COCO results with the ids of the categories and the unreadable files; add to the seconds."""
+    threshold = predictor.config.eval.mask_threshold
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []
     done = 0
@@ -117,24 +139,35 @@ def _predict_dataset(
 
 
 def score(
-    annotations: Annotations, results: list[dict[str, Any]], *, max_detections: int, backend: Backend = "faster"
+    annotations: Annotations,
+    results: list[dict[str, Any]],
+    *,
+    iou_types: Sequence[IouType],
+    max_detections: int,
+    backend: Backend = "faster",
+    from_coco: bool = False,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Score COCO results by mask and by box.
+    """Score COCO results by each of several measures.
 
     Args:
         annotations: the dataset; its file is what the results are compared with.
         results: COCO results.
+        iou_types: the measures (see `evaluate_coco`).
         max_detections: K of the model; the scorer counts that many per image, and never fewer than COCO's 100.
         backend: the scorer (see `evaluate_coco`).
+        from_coco: the results have COCO's categories, the dataset is LVIS (see `evaluate_coco_on_lvis`).
 
     Returns:
-        The figures of both (`mask_ap` ..., `box_ap` ...) and one row per class.
+        The figures of all (`mask_ap` ..., `box_ap` ..., `boundary_ap` ...) and one row per class.
     """
     limits = detection_limits(max_detections)
     figures: dict[str, float] = {}
     rows: dict[int, dict[str, Any]] = {}
-    for iou_type in ("segm", "bbox"):
-        scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits, backend=backend)
+    for iou_type in iou_types:
+        if from_coco:
+            scored = evaluate_coco_on_lvis(annotations.path, results, iou_type=iou_type, backend=backend)
+        else:
+            scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits, backend=backend)
         for row in scored.pop("per_class"):
             rows.setdefault(row["category_id"], {}).update(row)
         figures |= scored

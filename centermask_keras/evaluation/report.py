@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "small": "ap_small", "medium": "ap_medium", "large": "ap_large"}
+LVIS_COLUMNS = {"rare": "ap_rare", "common": "ap_common", "freq.": "ap_frequent"}
 
 
 def figure_table(figures: Mapping[str, float]) -> str:
-    """Lay out the average precisions, one line for masks and one for boxes.
+    """Lay out the average precisions, one line each for masks, boxes and boundaries.
 
     Args:
-        figures: as `evaluate_coco` gives them, `mask_...` or `box_...` or both in one.
+        figures: as `evaluate_coco` gives them, `mask_...`, `box_...`, `boundary_...`, or several in one.
 
     Returns:
         Lines without a final line break; a figure of -1 (no object to find) shows as `-`.
     """
-    lines = [" " * 16 + "".join(f"{title:<7}" for title in COLUMNS).rstrip()]
-    for kind in ("mask", "box"):
+    columns = COLUMNS | LVIS_COLUMNS if any(name.endswith("_ap_rare") for name in figures) else COLUMNS
+    lines = [" " * 16 + "".join(f"{title:<7}" for title in columns).rstrip()]
+    for kind in ("mask", "box", "boundary"):
         if f"{kind}_ap" in figures:
-            cells = [_cell(figures[f"{kind}_{key}"]) for key in COLUMNS.values()]
+            cells = [_cell(figures[f"{kind}_{key}"]) for key in columns.values()]
             lines.append(f"{kind:<16}" + "".join(f"{cell:<7}" for cell in cells).rstrip())
     return "\n".join(lines)
 

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from centermask_keras.backbones.dla import build_dla34
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.inference import build, load
 from centermask_keras.masks import paste_rles
+from centermask_keras.ops.deform_conv import DeformableConv2D
 from centermask_keras.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import deform_conv  # noqa: E402
 import masks  # noqa: E402
 import nuclei_split  # noqa: E402
 import overfit  # noqa: E402
@@ -98,3 +101,25 @@ def test_a_weight_beyond_half_precision_is_an_error(tmp_path):
         file["layer/vars/0"] = np.array([1e6], np.float32)
     with pytest.raises(ValueError, match="layer/vars/0: expected weights within float16"):
         ship_model.halve_weights(tmp_path / "a.weights.h5")
+
+
+def test_deformable_convolutions_are_timed_in_the_shapes_of_dla34():
+    backbone = build_dla34(deformable=True)
+    shapes = set()
+    for layer in backbone.layers:
+        if isinstance(layer, DeformableConv2D):
+            channels, filters = layer.kernel.shape[2:]
+            shapes.add((channels, filters))
+    assert shapes == {shape[1:] for shape in deform_conv.SHAPES}
+    times = deform_conv.compare((8, 4, 6), "mixed_bfloat16", batch_size=2, repeats=2)
+    assert set(times) == {"plain forward", "plain step", "deformable forward", "deformable step"}
+    assert min(times.values()) > 0
+
+
+def test_the_timed_deformable_layer_moves_its_taps_and_gets_all_gradients():
+    layer = deform_conv.build_layers(16, 6, "float32")["deformable"]
+    features = tf.random.stateless_normal((1, 12, 12, 16), (1, 2))
+    offsets = layer.conv_offset_mask(features)[..., :18].numpy()
+    assert 0.7 < offsets.std() / deform_conv.OFFSET_DEVIATION < 1.3
+    gradients = deform_conv.make_calls(layer, features)["step"]()
+    assert len(gradients) == 5 and all(np.abs(gradient.numpy()).max() > 0 for gradient in gradients)

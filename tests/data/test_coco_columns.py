@@ -27,7 +27,7 @@ def annotation(annotation_id: int, image_id: int, category_id: int = 4) -> dict:
 def read(document: dict) -> tuple[dict, list[str]]:
     faults = Faults("a.json")
     category_ids, _ = read_categories(document["categories"], faults)
-    images = read_images(document["images"], faults)
+    images = read_images(document["images"], category_ids, faults)
     columns, _ = read_objects(document["annotations"], images, category_ids, "ignore", faults)
     return columns, [problem.where for problem in faults.problems]
 
@@ -42,7 +42,7 @@ def test_classes_follow_category_ids_whatever_the_order_in_the_file():
 
 def test_images_stay_in_file_order():
     faults = Faults("a.json")
-    images = read_images([image(9), image(2, height=5), image(4)], faults)
+    images = read_images([image(9), image(2, height=5), image(4)], np.array([4]), faults)
     assert images.ids.tolist() == [9, 2, 4]
     assert images.file_names == ["9.png", "2.png", "4.png"]
     assert images.hw.dtype == np.int32

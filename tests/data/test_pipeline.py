@@ -9,12 +9,14 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import lvis_case
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
+from centermask_keras.data import order
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
@@ -470,3 +472,41 @@ def test_counters_count_right_from_many_threads():
     for thread in threads:
         thread.join()
     assert counters.samples == 4000 and counters.collisions == 8000 and counters.skipped == {"a.jpg": 4000}
+
+
+@pytest.fixture
+def lvis(coco_tiny, tmp_path, monkeypatch):
+    """The photos as LVIS, whose threshold for repeats is so high that classes in one of 16 images are repeated."""
+    document = json.loads((coco_tiny / "annotations" / "instances.json").read_text())
+    document["annotations"] = [row for row in document["annotations"] if not row["iscrowd"]]
+    (tmp_path / "lvis.json").write_text(json.dumps(lvis_case.as_lvis(document)))
+    monkeypatch.setattr(order, "REPEAT_THRESHOLD", 0.1)
+    return load_annotations(tmp_path / "lvis.json", coco_tiny)
+
+
+def test_lvis_batches_list_the_known_classes_and_no_map_of_all(lvis):
+    dataset = make_train_dataset(configure(), lvis)
+    batch, most = batches(dataset, 1)[0], max(len(classes) for classes in lvis.known_classes)
+    assert batch.keys() == dataset.element_spec.keys()
+    assert batch["known_classes"].shape == batch["known_valid"].shape == (2, most) and most < 20
+    for row, image_id in enumerate(batch["image_id"]):
+        known = lvis.known_classes[lvis.image_ids.tolist().index(image_id)]
+        assert batch["known_classes"][row][batch["known_valid"][row]].tolist() == known.tolist()
+    assert not any(80 in value.shape for value in batch.values())
+    assert_equal(batch, rebuild_batch(configure(), lvis, 0))
+
+
+def test_lvis_repeats_images_and_a_restart_continues(lvis):
+    config, length = configure(batch_size=4, hw=(64, 64)), order.epoch_length(lvis)
+    assert 18 < length < 32 and steps_per_epoch(config, lvis) == length // 4
+    whole = batches(make_train_dataset(config, lvis), 2 * length // 4 + 1)
+    ids = np.concatenate([batch["image_id"] for batch in whole]).tolist()
+    index = {image_id: place for place, image_id in enumerate(lvis.image_ids.tolist())}
+    for epoch in range(2):
+        shown = ids[epoch * length : (epoch + 1) * length]
+        assert [index[image_id] for image_id in shown] == order.epoch_order(lvis, config.train.seed, epoch).tolist()
+        assert set(shown) == set(index) and max(Counter(shown).values()) == 2
+    start = length // 4  # in this batch one epoch ends and the next begins, unless the length is a multiple of 4
+    again = batches(make_train_dataset(config, lvis, start=start), len(whole) - start)
+    for one, two in zip(whole[start:], again, strict=True):
+        assert_equal(one, two)

@@ -208,3 +208,70 @@ def test_detections_have_fixed_size_at_any_input_size():
             "masks": (2, k, m, m),
         }
         assert np.all(np.diff(np.asarray(detections["scores"]), axis=1) <= 0)
+
+
+def add_known(batch: dict, known: list[list[int]]) -> dict:
+    """Return the batch as of LVIS: for each image the classes of which all objects are annotated."""
+    classes, valid = np.zeros((len(known), 3), np.int32), np.zeros((len(known), 3), bool)
+    for row, listed in enumerate(known):
+        classes[row, : len(listed)], valid[row, : len(listed)] = listed, True
+    return {**batch, "known_classes": classes, "known_valid": valid}
+
+
+def dense_gradients(batch, config):
+    """Return the gradients of heatmap and saliency loss with respect to their logits, and the losses."""
+    detector = build_detector(config)
+    outputs = detector(batch, training=False)
+    logits = [tf.convert_to_tensor(outputs[key]) for key in ("heatmap_logits", "saliency_logits")]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        replaced = {**outputs, "heatmap_logits": logits[0], "saliency_logits": logits[1]}
+        losses = centermask_losses(
+            replaced, batch, lambda cells: detector.read_points(outputs["features"], cells), config
+        )
+    names = ("heatmap", "saliency")
+    return losses, [tape.gradient(losses[name], logit).numpy() for name, logit in zip(names, logits, strict=True)]
+
+
+def test_unknown_classes_are_not_trained_as_absent():
+    """Image 0 knows class 1 alone, image 1 none; both have objects of class 0, fully covered in a corner."""
+    config = small_config()
+    batch = make_batch(config, objects=2)
+    batch["classes"][:] = 0
+    batch["saliency_planes"][:, 1:] = 0
+    batch["saliency_planes"][:, 0] = 128
+    batch["saliency_planes"][:, 0, :4, :5] = 255
+    plain = dense_gradients(batch, config)[1]
+    heatmap, saliency = dense_gradients(add_known(batch, [[1], []]), config)[1]
+    np.testing.assert_allclose(heatmap[0, ..., 1], plain[0][0, ..., 1], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(saliency[0, ..., 1], plain[1][0, ..., 1], rtol=1e-5, atol=1e-8)
+    assert np.abs(plain[0][..., 2]).max() > 0 and np.abs(plain[1][..., 2]).max() > 0
+    assert not heatmap[..., 2].any() and not saliency[..., 2].any()
+    assert not heatmap[1, ..., 1].any() and not saliency[1, ..., 1].any()
+    # The objects' own class: centres pull up, nothing is pushed down; the saliency learns where it is wholly covered.
+    rows, columns = np.nonzero(heatmap[1, ..., 0])
+    assert 0 < len(rows) <= 2 and (heatmap[1, rows, columns, 0] < 0).all()
+    covered = np.zeros(config.grid_hw, bool)
+    covered[:4, :5] = True
+    assert (saliency[1, ..., 0][covered] < 0).all() and not saliency[1, ..., 0][~covered].any()
+
+
+def test_classes_that_are_all_known_train_as_without_lists():
+    config = small_config()
+    batch = make_batch(config)
+    plain, listed = dense_gradients(batch, config), dense_gradients(add_known(batch, [[2, 0, 1]] * 2), config)
+    for name, value in plain[0].items():
+        assert float(value) == pytest.approx(float(listed[0][name]), rel=1e-6), name
+    for expected, received in zip(plain[1], listed[1], strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_crowd_weighs_nothing_of_a_known_class_as_well():
+    config = small_config()
+    batch = add_known(make_batch(config, objects=0), [[0, 1, 2], [0]])
+    batch["ignore_planes"][:, 0, :8] = 255
+    batch["ignore_valid"][:] = True
+    heatmap, saliency = dense_gradients(batch, config)[1]
+    for gradient in (heatmap, saliency):
+        assert not gradient[:, :8, :, 0].any() and gradient[:, 8:, :, 0].all()
+        assert gradient[0, :8, :, 1].all() and not gradient[1, ..., 1:].any()

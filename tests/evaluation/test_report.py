@@ -3,7 +3,7 @@
 import csv
 import json
 
-from centermask_keras.evaluation.report import COLUMNS, figure_table, write_report
+from centermask_keras.evaluation.report import COLUMNS, LVIS_COLUMNS, figure_table, write_report
 
 FIGURES = {f"{kind}_{key}": 0.1 + 1 / 3 for kind in ("mask", "box") for key in COLUMNS.values()}
 ROWS = [
@@ -43,3 +43,14 @@ def test_table_shows_three_places_under_each_title():
 def test_table_of_one_kind_has_one_line():
     figures = {key: value for key, value in FIGURES.items() if key.startswith("box")}
     assert [line.split()[0] for line in figure_table(figures).splitlines()] == ["AP", "box"]
+
+
+def test_table_of_lvis_has_the_frequencies_as_well():
+    figures = (
+        FIGURES
+        | {f"mask_{key}": 0.25 for key in LVIS_COLUMNS.values()}
+        | {f"box_{key}": -1.0 for key in LVIS_COLUMNS.values()}
+    )
+    title, mask, box = figure_table(figures).splitlines()
+    assert title.split() == [*COLUMNS, *LVIS_COLUMNS]
+    assert mask.split()[-3:] == ["0.250"] * 3 and box.split()[-3:] == ["-"] * 3

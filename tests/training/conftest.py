@@ -62,6 +62,7 @@ def make_annotations(path: str, class_names: list[str]) -> Annotations:
         boxes=np.zeros((30, 4)),
         crowd=np.zeros(30, bool),
         dropped={"zero area": 2},
+        known_classes=None,
     )
 
 

@@ -1,0 +1,65 @@
+"""The endless order of training samples, which the seed alone decides: position p is a place in epoch p // length.
+
+Stage: data. An epoch is a permutation of the images. Of LVIS, images with rare classes come several times: as often as
+their repeat factor says, rounded up or down by chance, so that every epoch has the same length.
+Source: Gupta et al. 2019, "LVIS" (arXiv 1908.03195), Section 4.2, for the factors.
+Deviations: fractions are rounded by one systematic draw per epoch, not by one draw per image, which leaves each image
+its expected number and fixes the length of the epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from centermask_keras.data.annotations import Annotations
+
+REPEAT_THRESHOLD = 0.001
+"""t: classes in a smaller share of the images are repeated (LVIS)."""
+ORDER_STREAM = 0  # keeps the random numbers of epochs apart from those of samples (data/pipeline.py)
+OFFSETS = 2**20  # steps of the systematic draw: with so few digits its sums are exact
+
+
+@lru_cache(maxsize=8)
+def repeat_factors(annotations: Annotations) -> np.ndarray:
+    """Return how often each image comes in an epoch on average: float64 [I], at least 1; 1 but for LVIS.
+
+    That of an image is the largest of its classes', and that of a class max(1, sqrt(t / f)), f its share of the images.
+    """
+    factors = np.ones(len(annotations))
+    if annotations.known_classes is None:
+        return factors
+    image_of = np.repeat(np.arange(len(annotations)), np.diff(annotations.object_start))
+    image, category = np.unique(np.stack([image_of, annotations.classes]), axis=1)
+    share = np.bincount(category, minlength=annotations.num_classes) / len(annotations)
+    np.maximum.at(factors, image, np.sqrt(REPEAT_THRESHOLD / share[category]))
+    return factors
+
+
+def epoch_length(annotations: Annotations) -> int:
+    """Return the samples in an epoch."""
+    whole, parts = _split(repeat_factors(annotations))
+    return int(whole.sum()) + math.ceil(parts.sum())
+
+
+@lru_cache(maxsize=4)  # the pipeline runs ahead: two epochs are in use where one ends
+def epoch_order(annotations: Annotations, seed: int, epoch: int) -> np.ndarray:
+    """Return the images of one epoch in their order: int64 [epoch_length]."""
+    rng = np.random.default_rng([seed, ORDER_STREAM, epoch])
+    order = rng.permutation(len(annotations))
+    whole, parts = (values[order] for values in _split(repeat_factors(annotations)))
+    if not parts.any():
+        return order if (whole == 1).all() else rng.permutation(np.repeat(order, whole))
+    total = math.ceil(parts.sum())
+    reached = np.cumsum(parts) * (total / parts.sum())  # their sum, rounded up, is the number of places
+    reached[-1] = total
+    places = np.floor(reached + rng.integers(OFFSETS) / OFFSETS).astype(np.int64)
+    return rng.permutation(np.repeat(order, whole + np.diff(places, prepend=0)))
+
+
+def _split(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the whole numbers (int64) and the parts left of 1 (float64)."""
+    whole = np.floor(factors).astype(np.int64)
+    return whole, factors - whole

@@ -1,0 +1,93 @@
+"""The order of samples: COCO's epochs are permutations; LVIS repeats images with rare classes, by a fixed length."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from centermask_keras.data.order import REPEAT_THRESHOLD, epoch_length, epoch_order, repeat_factors
+
+
+class Columns:
+    """What the order reads of a dataset: the classes of the objects of each image."""
+
+    def __init__(self, classes_of, num_classes, known=()):
+        self.known_classes, self.num_classes, self.count = known, num_classes, len(classes_of)
+        self.object_start = np.concatenate([[0], np.cumsum([len(classes) for classes in classes_of])])
+        self.classes = np.array([c for classes in classes_of for c in classes], np.int32)
+
+    def __len__(self):
+        return self.count
+
+
+RARE = {2: 5, 3: 4, 4: 3, 5: 2, 6: 1}
+"""Images of each rare class, some of them shared; with 6 in 6,000 a class would not be repeated."""
+
+
+def make_lvis():
+    """Return a dataset of 6,000 images and the classes of their objects, often two of a class; some are empty."""
+    classes_of = [[0] * (1 + i % 2) + [1] * (i % 10 == 0) if i % 7 else [] for i in range(6000)]
+    for category, count in RARE.items():
+        for image in range(100 * category, 100 * category + count):
+            classes_of[image] += [category]
+    classes_of[200] += [6, 6]  # two images of class 6 now, and the first of class 2 is repeated more often
+    return Columns(classes_of, 8), classes_of
+
+
+def test_factors_equal_the_formula():
+    dataset, classes_of = make_lvis()
+    share = {c: sum(c in classes for classes in classes_of) / len(classes_of) for c in range(7)}
+    assert max(share[c] for c in RARE) < REPEAT_THRESHOLD < share[1]
+    expected = [max([1.0, *(math.sqrt(REPEAT_THRESHOLD / share[c]) for c in classes)]) for classes in classes_of]
+    np.testing.assert_allclose(repeat_factors(dataset), expected, rtol=1e-12)
+    assert sum(factor > 1 for factor in expected) == 15
+
+
+def test_coco_and_lvis_without_rare_classes_have_plain_permutations():
+    plain = Columns([[0], [1], [0, 1]] * 30, 2, known=None)
+    frequent = Columns([[0], [1], [0, 1]] * 30, 2)
+    for epoch in range(3):
+        expected = np.random.default_rng([5, 0, epoch]).permutation(90)
+        for dataset in (plain, frequent):
+            assert epoch_length(dataset) == 90
+            np.testing.assert_array_equal(epoch_order(dataset, 5, epoch), expected)
+
+
+def test_images_come_as_often_as_their_factor_says_in_epochs_of_one_length():
+    dataset, _ = make_lvis()
+    factors, epochs = repeat_factors(dataset), 200
+    counts = np.zeros((epochs, len(dataset)), int)
+    for epoch in range(epochs):
+        order = epoch_order(dataset, 3, epoch)
+        assert len(order) == epoch_length(dataset)
+        counts[epoch] = np.bincount(order, minlength=len(dataset))
+    assert epoch_length(dataset) - factors.sum() < 1
+    assert (counts >= np.floor(factors)).all() and (counts <= np.floor(factors) + 1).all()
+    # A mean of 200 draws of 0 or 1 is off by 0.035 at most usually; by 5 times that never.
+    repeated = factors > 1
+    assert repeated.sum() > 5
+    np.testing.assert_allclose(counts[:, repeated].mean(axis=0), factors[repeated], atol=0.18)
+    assert (counts[:, ~repeated] == 1).all()
+
+
+def test_order_follows_from_seed_and_epoch_and_is_shuffled():
+    dataset, _ = make_lvis()
+    first = epoch_order(dataset, 3, 1).copy()
+    epoch_order.cache_clear()
+    np.testing.assert_array_equal(epoch_order(dataset, 3, 1), first)
+    assert (epoch_order(dataset, 3, 2) != first).mean() > 0.9
+    assert (epoch_order(dataset, 4, 1) != first).mean() > 0.9
+    repeats = [image for image, count in Counter(first.tolist()).items() if count > 1]
+    gaps = [np.diff(np.flatnonzero(first == image))[0] for image in repeats]
+    assert max(gaps) > 100  # the copies of an image are not side by side
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_whole_factors_repeat_exactly(factor):
+    images = 4000 * factor**2
+    rare = Columns([[0]] * 4 + [[1]] * (images - 4), 2)  # f = 4 / images = t / factor^2
+    factors = repeat_factors(rare)
+    assert factors[0] == pytest.approx(factor, rel=1e-12)
+    counts = np.bincount(epoch_order(rare, 0, 0), minlength=images)
+    assert counts[:4].sum() in (4 * factor, 4 * factor + 1) and (counts[4:] == 1).all()
