@@ -17,6 +17,7 @@ from centermask_keras.detectors.centernet import (
 )
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
+ABLATIONS = sorted((Path(__file__).parents[2] / "configs" / "ablations").glob("*.json"))
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
 
