@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
 INTERRUPTED = 130
+CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet"]
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -201,6 +202,23 @@ def benchmark_command(
     print(f"input {height} x {width}, {predictor.config.model.max_detections} detections per image, all of them pasted")
     print(stage_table(rows))
     write_json(json_, {**device, "milliseconds_per_image": rows})
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="A PyTorch checkpoint (*.pth).")],
+    kind: Annotated[CheckpointKind, typer.Option("--from", help="What the checkpoint is of.")],
+    config: ConfigOption,
+    run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Make a run folder of published PyTorch weights; names every tensor. Needs PyTorch (pip install torch)."""
+    loaded = load_config(config, set_)
+    start_backend()
+    from centermask_keras.importers.run import format_report, import_weights
+
+    report = import_weights(file, kind=kind, config=loaded, name=str(config), run_dir=run)
+    print(f"{format_report(report)}   {run}")
 
 
 @app.command("config")
