@@ -49,7 +49,7 @@ class DenseHeadsCenterMask(CenterMask):
     Its `point_heads` is a model of the whole map: features [B, h, w, F] -> maps of the `PointOutputs`.
     """
 
-    def read_points(self, features: Tensor, cells: Tensor) -> PointOutputs:
+    def read_points(self, features: Tensor, cells: Tensor, stack: int = -1) -> PointOutputs:
         """Compute the maps at every cell and read them at cells int32 [B, K]."""
         maps = self.point_heads(features)
         return {name: ops.cast(gather_cells(values, cells), "float32") for name, values in maps.items()}

@@ -23,8 +23,18 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 CropScale = Annotated[float, Field(ge=0.05, le=20)]
 SizeHW = tuple[PositiveInt, PositiveInt]
 
-INPUT_MULTIPLE = 32
-"""Height and width of every network input are multiples of this: the stride of the deepest level of DLA-34."""
+INPUT_MULTIPLES = {
+    "dla34": 32,
+    "dla_half": 32,
+    "dla_small": 32,
+    "hourglass104": 128,
+    "hourglass_small": 64,
+    "mobilenet_v3_small": 32,
+    "mobilenet_v3_large": 32,
+}
+"""Height and width of a network's input are multiples of this: the stride of its deepest level, or 32."""
+DEFORMABLE_BACKBONES = ("dla34", "dla_half", "dla_small")
+"""What `model.deformable` has a meaning for."""
 
 
 class _Section(BaseModel):
@@ -38,8 +48,17 @@ class ModelConfig(_Section):
     normalization: Literal["dataset", "image"] = Field(
         description="Colours by mean and deviation of COCO, or of each input (padding included)"
     )
-    backbone: Literal["dla34", "dla_half", "dla_small"] = Field(
-        description="DLA-34, one of half its width, or its small relative for a CPU"
+    backbone: Literal[
+        "dla34",
+        "dla_half",
+        "dla_small",
+        "hourglass104",
+        "hourglass_small",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+    ] = Field(
+        description="DLA-34, one of half its width, or its small relative for a CPU; Hourglass-104 or its small "
+        "relative; MobileNetV3 for devices"
     )
     deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
     num_classes: PositiveInt = Field(description="Classes of the dataset")
@@ -56,6 +75,17 @@ class ModelConfig(_Section):
     mask_size_infer: Annotated[int, Field(ge=2)] = Field(description="M of the predicted masks")
     max_detections: PositiveInt = Field(description="K: peaks read per image")
     dtype_policy: Literal["mixed_bfloat16", "float32"] = Field(description="Precision of the network")
+
+    @property
+    def input_multiple(self) -> int:
+        """What height and width of the input are multiples of."""
+        return INPUT_MULTIPLES[self.backbone]
+
+    @model_validator(mode="after")
+    def _deformable_where_possible(self) -> ModelConfig:
+        if self.deformable and self.backbone not in DEFORMABLE_BACKBONES:
+            raise ValueError(f"deformable: expected false with backbone {self.backbone}, received true")
+        return self
 
 
 class DatasetConfig(_Section):
@@ -98,12 +128,6 @@ class DataConfig(_Section):
     )
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
     augmentation: AugmentationConfig = Field(description="What training does to an image")
-
-    @model_validator(mode="after")
-    def _aligned(self) -> DataConfig:
-        if any(side % INPUT_MULTIPLE for side in self.input_hw):
-            raise ValueError(f"input_hw: expected multiples of {INPUT_MULTIPLE}, received {list(self.input_hw)}")
-        return self
 
 
 class TrainConfig(_Section):
@@ -151,6 +175,12 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        multiple = self.model.input_multiple
+        if any(side % multiple for side in self.data.input_hw):
+            raise ValueError(
+                f"data.input_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
+                f"received {list(self.data.input_hw)}"
+            )
         cells = self.grid_hw[0] * self.grid_hw[1]
         if self.model.max_detections > cells:
             raise ValueError(

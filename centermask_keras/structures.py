@@ -65,6 +65,8 @@ class Outputs(TypedDict):
     """float32 [B, h, w, C] if class-specific, [B, h, w, 1] if class-agnostic."""
     features: Tensor
     """compute dtype [B, h, w, F], what the point heads read."""
+    intermediate: list[Outputs]
+    """What the stacks before the last one give, in their order. Only in networks of several stacks, for the losses."""
 
 
 class PointOutputs(TypedDict):

@@ -8,7 +8,7 @@ import pytest
 from centermask_keras.config import Config, check_files, load_config, parse_config
 from centermask_keras.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.json"))
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.json"))
 DLA34 = Path(__file__).parents[1] / "configs" / "dla34.json"
 
 
@@ -57,11 +57,20 @@ def test_dla34_holds_the_protocol_of_the_paper() -> None:
         (
             "model.backbone",
             "dla35",
-            r"model\.backbone: expected 'dla34', 'dla_half' or 'dla_small', received \"dla35\"",
+            r"model\.backbone: expected 'dla34', 'dla_half', .* or 'mobilenet_v3_large', received \"dla35\"",
         ),
         ("model.stride", 8, r"model\.stride: expected 4, received 8"),
         ("eval.mask_threshold", 1.0, r"eval\.mask_threshold: expected less than 1, received 1\.0"),
-        ("data.input_hw", [512, 500], r"input_hw: expected multiples of 32, received \[512, 500\]"),
+        (
+            "data.input_hw",
+            [512, 500],
+            r"data\.input_hw: expected multiples of 32 \(model\.backbone dla34\), received \[512, 500\]",
+        ),
+        (
+            "model.backbone",
+            "hourglass104",
+            r"model\.deformable: expected false with backbone hourglass104, received true",
+        ),
         ("data.input_hw", [512], r"data\.input_hw"),
         ("data.augmentation.scale", [1.3, 0.6], r"scale: expected \[smallest, largest\], received \[1\.3, 0\.6\]"),
         ("data.crowd", None, r"data\.crowd: expected 'train', 'ignore' or 'drop', received null"),

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from centermask_keras.ops.batch_norm import FusedBatchNormalization
+from centermask_keras.backbones.conv_norm import conv_norm, norm_relu
 from centermask_keras.ops.deform_conv import DeformableConv2D
 from centermask_keras.structures import Tensor
 
@@ -96,7 +96,7 @@ def _encode(images: Tensor, structure: DlaStructure) -> list[Tensor]:
     """Run stem and trees: one feature map for each of the strides 4, 8, ..."""
     x = images
     for (kernel, filters, stride), name in zip(structure.stem, STEM_NAMES, strict=False):
-        x = _conv_norm(x, filters, name, kernel=kernel, stride=stride)
+        x = conv_norm(x, filters, name, kernel=kernel, stride=stride)
     levels = []
     for level, (filters, depth) in enumerate(zip(structure.channels, structure.depths, strict=True), start=2):
         children = (_pool(x),) if levels else ()  # every root but the first also sees the level before
@@ -112,17 +112,17 @@ def _tree(x: Tensor, filters: int, name: str, *, depth: int, stride: int, childr
         return _tree(first, filters, f"{name}_tree2", depth=depth - 1, stride=1, children=(*children, first))
     shortcut = _pool(x) if stride == 2 else x
     if shortcut.shape[-1] != filters:
-        shortcut = _conv_norm(shortcut, filters, f"{name}_project", kernel=1, relu=False)
+        shortcut = conv_norm(shortcut, filters, f"{name}_project", kernel=1, relu=False)
     first = _block(x, shortcut, filters, f"{name}_tree1", stride=stride)
     second = _block(first, first, filters, f"{name}_tree2", stride=1)
     joined = layers.Concatenate()([second, first, *children])
-    return _conv_norm(joined, filters, f"{name}_root", kernel=1, keys=("conv", "bn"))
+    return conv_norm(joined, filters, f"{name}_root", kernel=1, keys=("conv", "bn"))
 
 
 def _block(x: Tensor, shortcut: Tensor, filters: int, name: str, *, stride: int) -> Tensor:
     """Apply two 3x3 convolutions and add the shortcut."""
-    x = _conv_norm(x, filters, name, stride=stride, keys=("conv1", "bn1"))
-    x = _conv_norm(x, filters, name, keys=("conv2", "bn2"), relu=False)
+    x = conv_norm(x, filters, name, stride=stride, keys=("conv1", "bn1"))
+    x = conv_norm(x, filters, name, keys=("conv2", "bn2"), relu=False)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 
 
@@ -140,44 +140,9 @@ def _merge(maps: list[Tensor], deformable: bool, name: str, factors: list[int]) 
 def _up_conv(x: Tensor, filters: int, deformable: bool, name: str) -> Tensor:
     """Apply a 3x3 convolution, deformable or plain, with batch normalisation and ReLU."""
     if not deformable:
-        return _conv_norm(x, filters, name, keys=("conv", "actf_0"))
+        return conv_norm(x, filters, name, keys=("conv", "actf_0"))
     x = DeformableConv2D(filters, name=f"{name}_conv")(x)
-    return _norm_relu(x, f"{name}_actf_0")
-
-
-def _conv_norm(
-    x: Tensor,
-    filters: int,
-    name: str,
-    *,
-    kernel: int = 3,
-    stride: int = 1,
-    keys: tuple[str, str] = ("0", "1"),
-    relu: bool = True,
-) -> Tensor:
-    """Apply a convolution without bias and batch normalisation, called `<name>_<key>`, and a ReLU."""
-    padding = "same"
-    if stride > 1:
-        # "same" pads right and below only; the release pads evenly.
-        x, padding = layers.ZeroPadding2D(kernel // 2)(x), "valid"
-    x = layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-        name=f"{name}_{keys[0]}",
-    )(x)
-    return _norm_relu(x, f"{name}_{keys[1]}") if relu else _norm(x, f"{name}_{keys[1]}")
-
-
-def _norm(x: Tensor, name: str) -> Tensor:
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
-
-
-def _norm_relu(x: Tensor, name: str) -> Tensor:
-    return layers.ReLU()(_norm(x, name))
+    return norm_relu(x, f"{name}_actf_0")
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,6 +38,7 @@ app.add_typer(data_app, name="data")
 app.command("predict")(predict_command)
 app.command("client")(client_command)
 INTERRUPTED = 130
+CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet"]
 
 
 class Format(StrEnum):
@@ -224,6 +225,23 @@ def benchmark_command(
     print(f"input {height} x {width}, {predictor.config.model.max_detections} detections per image, all of them pasted")
     print(stage_table(rows))
     write_json(json_, {**device, "milliseconds_per_image": rows})
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(help="A PyTorch checkpoint (*.pth).")],
+    kind: Annotated[CheckpointKind, typer.Option("--from", help="What the checkpoint is of.")],
+    config: ConfigOption,
+    run: Annotated[Path, typer.Option(help="Run folder to make.")],
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Make a run folder of published PyTorch weights; names every tensor. Needs PyTorch (pip install torch)."""
+    loaded = load_config(config, set_)
+    start_backend()
+    from centermask_keras.importers.run import format_report, import_weights
+
+    report = import_weights(file, kind=kind, config=loaded, name=str(config), run_dir=run)
+    print(f"{format_report(report)}   {run}")
 
 
 @app.command("config")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from centermask_keras.config import INPUT_MULTIPLE, Config
+from centermask_keras.config import Config
 from centermask_keras.geometry.transform import compose
 
 SCALE_STEP = 0.1  # between the scales that a random crop chooses from
@@ -35,7 +35,7 @@ def make_letterbox(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> np.
 def make_eval_transform(image_hw: tuple[int, int], config: Config) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the transform (float64 [4]) and the input size that evaluation and prediction give an image of a size."""
     if config.eval.resize == "keep":
-        return make_keep(image_hw, INPUT_MULTIPLE)
+        return make_keep(image_hw, config.model.input_multiple)
     return make_letterbox(image_hw, config.data.input_hw), config.data.input_hw
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,15 +37,25 @@ class CenterMask(keras.Model):
     Args:
         network: images float32 [B, H, W, 3] in 0..255, RGB -> `Outputs`.
         point_heads: patches [B, K, 3, 3, F] of the features -> `PointOutputs`.
+        intermediate_point_heads: the same for the stacks before the last one, in their order; for the losses only.
         config: the complete configuration; stride, sizes and loss weights are read from it.
 
     Source: Sections 3.1-3.5.
     """
 
-    def __init__(self, network: keras.Model, point_heads: keras.Model, *, config: Config, name: str = "centermask"):
+    def __init__(
+        self,
+        network: keras.Model,
+        point_heads: keras.Model,
+        intermediate_point_heads: Sequence[keras.Model] = (),
+        *,
+        config: Config,
+        name: str = "centermask",
+    ):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.network = network
         self.point_heads = point_heads
+        self.intermediate_point_heads = list(intermediate_point_heads)
         self.config = config
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in active_losses(config)]
         self.built = True
@@ -55,9 +65,10 @@ class CenterMask(keras.Model):
         images = inputs["image"] if isinstance(inputs, dict) else inputs
         return self.network(ops.cast(images, "float32"), training=training)
 
-    def read_points(self, features: Tensor, cells: Tensor) -> PointOutputs:
-        """Run the point heads at cells int32 [B, K] (i * w + j) of features [B, h, w, F]."""
-        return self.point_heads(gather_patches(features, cells))
+    def read_points(self, features: Tensor, cells: Tensor, stack: int = -1) -> PointOutputs:
+        """Run the point heads of a stack, the last if not said, at cells int32 [B, K] (i * w + j) of its features."""
+        heads = [*self.intermediate_point_heads, self.point_heads][stack]
+        return heads(gather_patches(features, cells))
 
     def compute_loss(
         self,
@@ -67,8 +78,16 @@ class CenterMask(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics."""
-        losses = centermask_losses(y_pred, x, partial(self.read_points, y_pred["features"]), self.config)
+        """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics.
+
+        Each loss is the mean over the stacks of the network.
+        """
+        stacks = [*y_pred.get("intermediate", ()), y_pred]
+        per_stack = [
+            centermask_losses(outputs, x, partial(self.read_points, outputs["features"], stack=index), self.config)
+            for index, outputs in enumerate(stacks)
+        ]
+        losses = {name: sum(losses[name] for losses in per_stack) / len(stacks) for name in per_stack[0]}
         for tracker in self.loss_trackers:
             tracker.update_state(losses[tracker.name])
         weights = self.config.loss_weights

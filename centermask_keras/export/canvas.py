@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from centermask_keras.config import INPUT_MULTIPLE
-
 
 def make_letterbox(image_hw: tf.Tensor, canvas_hw: tuple[int, int]) -> tf.Tensor:
     """Fit an image of a size int [2] into the canvas: the transform of `data.transform.make_letterbox`."""
@@ -18,10 +16,10 @@ def make_letterbox(image_hw: tf.Tensor, canvas_hw: tuple[int, int]) -> tf.Tensor
     return tf.stack([scale[1], scale[0], shift[1], shift[0]])
 
 
-def make_keep(image_hw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def make_keep(image_hw: tf.Tensor, multiple: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Centre an image of a size int [2] as it is: transform and canvas (int32 [2]) of `data.transform.make_keep`."""
     image_hw = tf.cast(image_hw, tf.int32)
-    canvas_hw = (image_hw + INPUT_MULTIPLE - 1) // INPUT_MULTIPLE * INPUT_MULTIPLE
+    canvas_hw = (image_hw + multiple - 1) // multiple * multiple
     shift = tf.cast((canvas_hw - image_hw) // 2, tf.float64)
     return tf.stack([1.0, 1.0, shift[1], shift[0]]), canvas_hw
 

@@ -113,7 +113,7 @@ class ServedModel(tf.Module):
         def find(contents: tf.Tensor) -> dict[str, tf.Tensor]:
             image, error = read_image(contents)
             image_hw = tf.shape(image)[:2]
-            transform, canvas_hw = make_keep(image_hw)
+            transform, canvas_hw = make_keep(image_hw, self._config.model.input_multiple)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [None, None, 3])
             found = {name: value[0] for name, value in self._detect(canvas[None]).items()}
             return {**found, "error": error, "transform": transform, "image_hw": image_hw}

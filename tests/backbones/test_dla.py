@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from centermask_keras.backbones import BACKBONES
 from centermask_keras.backbones.dla import BilinearUpsampling, build_dla34, build_dla_small
+from centermask_keras.config import DEFORMABLE_BACKBONES
 
 # Kernel side, input channels, output channels of every convolution of the encoder; each is followed by a normalisation.
 ENCODER_34 = [
@@ -79,7 +80,7 @@ def test_dla_small_is_small():
     assert 0.5e6 < build_dla_small(deformable=False).count_params() < 1.0e6
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", DEFORMABLE_BACKBONES)
 def test_strided_convolutions_are_padded_evenly(name):
     model = BACKBONES[name](deformable=False)
     strided = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.strides == (2, 2)]
@@ -106,7 +107,7 @@ def test_features_have_stride_4_for_any_multiple_of_32(name, deformable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deformable", [True, False], ids=["deformable", "plain"])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", DEFORMABLE_BACKBONES)
 def test_every_weight_learns_under_xla_and_bfloat16(name, deformable):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

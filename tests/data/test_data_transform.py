@@ -1,11 +1,22 @@
 """Letterbox, original size and random crop: where the image lands, and the distribution of the choices."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from centermask_keras.data.transform import make_keep, make_letterbox, make_random_crop, make_random_window, mirror
+from centermask_keras.config import load_config
+from centermask_keras.data.transform import (
+    make_eval_transform,
+    make_keep,
+    make_letterbox,
+    make_random_crop,
+    make_random_window,
+    mirror,
+)
 from centermask_keras.geometry.transform import apply_to_boxes, apply_to_points, invert
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 SCALES = (0.6, 1.3)
 
 
@@ -29,6 +40,13 @@ def test_keep_pads_to_the_next_multiple_in_the_middle():
     np.testing.assert_array_equal(transform, [1.0, 1.0, 0.0, 10.0])
     assert make_keep((64, 33), 32)[1] == (64, 64)
     assert make_keep((5, 5), multiple=8)[1] == (8, 8)
+
+
+@pytest.mark.parametrize(("name", "canvas_hw"), [("dla34", (448, 640)), ("hourglass104", (512, 640))])
+def test_evaluation_at_the_original_size_pads_to_what_the_backbone_needs(name, canvas_hw):
+    config = load_config(CONFIGS / f"{name}.json")
+    assert config.eval.resize == "keep"
+    assert make_eval_transform((427, 640), config)[1] == canvas_hw
 
 
 def draw(seed, *, hw=(480, 640), canvas_hw=(512, 512), scale=SCALES):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from centermask_keras.config import Config, load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.detectors.base import active_losses, centermask_losses
+from centermask_keras.ops.gather_patches import gather_patches
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 SMALL = ["data.input_hw=[64, 64]", "data.max_objects=6", "model.num_classes=3", "model.dtype_policy=float32"]
@@ -275,3 +276,49 @@ def test_a_crowd_weighs_nothing_of_a_known_class_as_well():
     for gradient in (heatmap, saliency):
         assert not gradient[:, :8, :, 0].any() and gradient[:, 8:, :, 0].all()
         assert gradient[0, :8, :, 1].all() and not gradient[1, ..., 1:].any()
+
+
+def test_losses_of_a_stacked_network_are_the_mean_over_its_stacks():
+    config = small_config('model.backbone="hourglass_small"')
+    detector = build_detector(config)
+    batch = make_batch(config)
+    outputs = detector(batch, training=False)
+    detector.compute_loss(x=batch, y_pred=outputs)
+    named = {tracker.name: float(tracker.result()) for tracker in detector.loss_trackers}
+    first, last = outputs["intermediate"][0], outputs
+    losses = [
+        centermask_losses(stack, batch, lambda cells, s=stack, h=heads: h(gather_patches(s["features"], cells)), config)
+        for stack, heads in ((first, detector.intermediate_point_heads[0]), (last, detector.point_heads))
+    ]
+    for name, value in named.items():
+        assert float(losses[0][name]) != float(losses[1][name])
+        assert value == pytest.approx((float(losses[0][name]) + float(losses[1][name])) / 2, rel=1e-5), name
+
+
+def test_every_head_of_every_stack_gets_a_gradient():
+    config = small_config('model.backbone="hourglass_small"')
+    detector = build_detector(config)
+    batch = make_batch(config)
+    with tf.GradientTape() as tape:
+        total = detector.compute_loss(x=batch, y_pred=detector(batch, training=True))
+    gradients = tape.gradient(total, [weight.value for weight in detector.trainable_weights])
+    idle = [w.path for w, g in zip(detector.trainable_weights, gradients, strict=True) if g is None]
+    assert not idle
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_inference_reads_the_last_stack():
+    config = small_config('model.backbone="hourglass_small"')
+    detector = build_detector(config)
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    before = detector.detect(images)
+    for weight in (
+        *detector.intermediate_point_heads[0].weights,
+        *(layer for name in ("0_heatmap_2", "0_saliency_2") for layer in detector.network.get_layer(name).weights),
+    ):
+        weight.assign(weight + 1.0)
+    after = detector.detect(images)
+    for key, value in before.items():
+        np.testing.assert_array_equal(after[key], value)
+    detector.point_heads.get_layer("size").project.bias.assign([3.0, 3.0])
+    assert np.abs(np.asarray(detector.detect(images)["boxes"]) - np.asarray(before["boxes"])).max() > 1

@@ -17,23 +17,44 @@ from centermask_keras.detectors.centernet import (
 )
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
+ABLATIONS = sorted((Path(__file__).parents[2] / "configs" / "ablations").glob("*.json"))
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+
+
+def assert_builds_and_detects(path):
+    config = load_config(path)
+    detector = build_centernet(config)
+    h = w = config.model.input_multiple // config.model.stride
+    outputs = detector(np.zeros((1, h * 4, w * 4, 3), np.uint8))
+    stacks = [*outputs.get("intermediate", ()), outputs]
+    assert len(stacks) == (2 if "hourglass" in config.model.backbone else 1)
+    widths = {"offset": 2, "size": 2, "local_shape_logits": config.model.shape_size**2}
+    if config.model.mask_factors == "saliency":
+        del widths["local_shape_logits"]
+    classes = config.model.num_classes
+    for stack, dense in enumerate(stacks):
+        assert dense["heatmap_logits"].shape == (1, h, w, classes)
+        if config.model.mask_factors == "local_shape":
+            assert "saliency_logits" not in dense
+        else:
+            channels = classes if config.model.saliency == "class_specific" else 1
+            assert dense["saliency_logits"].shape == (1, h, w, channels)
+        points = detector.read_points(dense["features"], np.array([[0, 5, h * w - 1]], np.int32), stack=stack)
+        assert {key: tuple(value.shape) for key, value in points.items()} == {
+            key: (1, 3, width) for key, width in widths.items()
+        }
+        assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in points.values())
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_builds_and_detects(path):
-    config = load_config(path)
-    detector = build_centernet(config)
-    outputs = detector(np.zeros((1, 64, 96, 3), np.uint8))
-    assert outputs["heatmap_logits"].shape == (1, 16, 24, config.model.num_classes)
-    assert outputs["saliency_logits"].shape == (1, 16, 24, config.model.num_classes)
-    points = detector.read_points(outputs["features"], np.array([[0, 5, 383]], np.int32))
-    assert {key: tuple(value.shape) for key, value in points.items()} == {
-        "offset": (1, 3, 2),
-        "size": (1, 3, 2),
-        "local_shape_logits": (1, 3, config.model.shape_size**2),
-    }
-    assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in points.values())
+    assert_builds_and_detects(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_every_row_of_table_1_builds_and_detects(path):
+    assert_builds_and_detects(path)
 
 
 def test_networks_and_heads_are_functional_models():

@@ -20,8 +20,8 @@ from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvi
 from centermask_keras.evaluation.lvis import COCO_TO_LVIS, check_coco_classes, coco_categories
 from centermask_keras.evaluation.predict import categories_of, evaluate_model, score
 from centermask_keras.inference import build
-from centermask_keras.objects import Category
 from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
+from centermask_keras.objects import Category
 
 REFERENCE = json.loads(Path(lvis_case.__file__).with_name("lvis_reference.json").read_text())
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"

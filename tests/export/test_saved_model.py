@@ -243,7 +243,7 @@ def test_letterbox_is_that_of_the_pipeline(hw, canvas_hw):
 @pytest.mark.parametrize("hw", [(1, 200), (90, 150), (64, 96)])
 def test_keep_is_that_of_the_pipeline(hw):
     image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
-    transform, canvas_hw = make_keep(tf.constant(hw))
+    transform, canvas_hw = make_keep(tf.constant(hw), 32)
     expected, expected_hw = make_keep_numpy(hw, 32)
     np.testing.assert_array_equal(transform, expected)
     assert tuple(canvas_hw.numpy()) == expected_hw
