@@ -14,6 +14,7 @@ import numpy as np
 from centermask_keras.data.coco_json import (
     Faults,
     Table,
+    check_lists,
     is_area,
     is_box,
     is_flag,
@@ -22,6 +23,7 @@ from centermask_keras.data.coco_json import (
     is_side,
     is_text,
     quote,
+    read_json,
 )
 from centermask_keras.data.lvis_json import is_lvis, name_files, read_class_lists
 from centermask_keras.data.segmentations import (
@@ -32,7 +34,7 @@ from centermask_keras.data.segmentations import (
     find_rle_fault,
     rle_pixels,
 )
-from centermask_keras.errors import Problem
+from centermask_keras.errors import DataError, Problem
 from centermask_keras.geometry.boxes import xywh_to_xyxy
 
 Crowd = Literal["train", "ignore", "drop"]
@@ -95,6 +97,22 @@ def read_images(records: list[Any], category_ids: np.ndarray, faults: Faults) ->
     if lists:
         lists = tuple([column[row] for row in rows] for column in lists)
     return Images(ids[rows], [names[row] for row in rows], hw, named_ids, lists)
+
+
+def read_image_ids(path: Path) -> list[tuple[str, int]]:
+    """Return file name and id of every image of an annotation file; its annotations are not looked at.
+
+    Raises:
+        DataError: no such file, or faults in its images.
+    """
+    document, faults = read_json(path), Faults(path)
+    check_lists(document, faults, require_annotations=False)
+    if not faults.problems:
+        category_ids, _ = read_categories(document["categories"], faults)
+        images = read_images(document["images"], category_ids, faults)
+    if faults.problems:
+        raise DataError(faults.problems)
+    return list(zip(images.file_names, images.ids.tolist(), strict=True))
 
 
 def read_objects(

@@ -22,6 +22,7 @@ from centermask_keras.runtimes.description import parse_description
 from centermask_keras.serving.replies import check_reply
 
 DEADLINE = 60.0  # seconds; the first request after a start without warm-up builds the graph
+FORMS = "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME"
 
 
 class Connection(Protocol):
@@ -40,17 +41,20 @@ def connect(url: str, *, deadline: float = DEADLINE) -> Connection:
     """Choose REST or gRPC by the scheme of a URL; nothing is sent yet.
 
     Args:
-        url: `http(s)://HOST:8501/v1/models/NAME` or `grpc://HOST:8500/NAME`; `/versions/N` may follow.
+        url: `http(s)://HOST:8501/v1/models/NAME` or `grpc(s)://HOST:8500/NAME`; `/versions/N` may follow.
         deadline: seconds to wait for an answer.
 
     Raises:
         ServingError: neither of the two, or a package is missing.
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in ("http", "https", "grpc"):
-        raise ServingError(url, "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME", f"the scheme {scheme!r}")
     try:
-        if scheme == "grpc":
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise ServingError(url, FORMS, f"{error}") from None
+    if scheme not in ("http", "https", "grpc", "grpcs"):
+        raise ServingError(url, FORMS, f"the scheme {scheme!r}")
+    try:
+        if scheme in ("grpc", "grpcs"):
             from centermask_keras.serving.grpc import GrpcConnection
 
             return GrpcConnection(url, deadline=deadline)
@@ -112,11 +116,11 @@ class ServedPredictor(Predictor):
         except ImageError as error:
             return error
         image_hw = tuple(int(side) for side in found["image_hw"][row])
-        if image_hw != image.shape[:2]:
-            raise ServingError(self._connection.url, f"{name} at {image.shape[:2]} pixels", f"{image_hw}")
-        if found["valid"][row].any() and found["classes"][row].max() >= len(self.categories):
-            highest = found["classes"][row].max()
-            raise ServingError(self._connection.url, f"classes below {len(self.categories)}", f"{highest}")
+        if image_hw != image.shape[:2]:  # some damaged files have two sizes
+            sizes = (f"{height} x {width} pixels" for height, width in (image.shape[:2], image_hw))
+            here, there = sizes
+            return ImageError(name, f"{there} at the server", f"{here}, as here")
+        self._check_classes(found["classes"][row][found["valid"][row]])
         detections = {
             "boxes": found["boxes"],
             "scores": found["scores"].astype(np.float32),
@@ -127,6 +131,11 @@ class ServedPredictor(Predictor):
         threshold = self.config.eval.mask_threshold
         objects = to_objects(detections, row, IDENTITY, image.shape[:2], self.categories, threshold)
         return Result(image=image, **vars(objects))
+
+    def _check_classes(self, classes: np.ndarray) -> None:
+        wrong = classes[(classes < 0) | (classes >= len(self.categories))]
+        if len(wrong):
+            raise ServingError(self._connection.url, f"classes below {len(self.categories)}", f"{wrong[0]}")
 
 
 def _read(image: ImageLike) -> bytes | ImageError:

@@ -1,4 +1,4 @@
-"""Ask a model server over gRPC: grpc://HOST:8500/NAME.
+"""Ask a model server over gRPC: grpc://HOST:8500/NAME, or grpcs:// behind a proxy with TLS.
 
 Stage: serving. Masks travel as bytes, a quarter of their size as JSON. Needs `tensorflow-serving-api` (the extra
 `serving`).
@@ -16,8 +16,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from centermask_keras.errors import ServingError
-from centermask_keras.serving.replies import MEBIBYTE, MOST_BYTES, OUTPUTS
+from centermask_keras.serving.replies import MEBIBYTE, OUTPUTS
 
+MOST_BYTES = 512 * MEBIBYTE
+"""Of one reply. 400 masks of 64 x 64 are 1.6 MiB."""
+MOST_VERSION = 2**63
 RETRY = {"maxAttempts": 4, "initialBackoff": "0.2s", "maxBackoff": "2s", "backoffMultiplier": 2}
 
 
@@ -37,21 +40,24 @@ class GrpcConnection:
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
         name, _, version = parts.path.strip("/").partition("/versions/")
-        if not parts.netloc or not name or "/" in name or not (version.isdigit() or not version):
+        is_number = version.isascii() and version.isdecimal() and int(version) < MOST_VERSION
+        if not parts.netloc or not name or "/" in name or not (is_number or not version):
             raise ServingError(url, "grpc://HOST:PORT/NAME", url)
         self._name, self._version = name, version
         self._deadline = deadline
         self._most_bytes = most_bytes
         policy = {"methodConfig": [{"name": [{}], "retryPolicy": {**RETRY, "retryableStatusCodes": ["UNAVAILABLE"]}}]}
-        self._channel = grpc.insecure_channel(
-            parts.netloc,
-            options=[
-                ("grpc.max_receive_message_length", most_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.service_config", json.dumps(policy)),
-                ("grpc.enable_http_proxy", 0),  # a proxy for the internet is none for a model server
-            ],
-        )
+        options = [
+            ("grpc.max_receive_message_length", most_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.service_config", json.dumps(policy)),
+            ("grpc.per_rpc_retry_buffer_size", most_bytes),  # a request beyond it is not tried again
+            ("grpc.enable_http_proxy", 0),  # a proxy for the internet is none for a model server
+        ]
+        if parts.scheme == "grpcs":
+            self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(parts.netloc, options)
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def describe(self) -> bytes:

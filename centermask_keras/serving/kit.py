@@ -50,7 +50,7 @@ COMPOSE = """\
 # REST on 8501, gRPC on 8500; metrics: http://localhost:8501/monitoring/prometheus/metrics
 services:
   {service}:
-    image: tensorflow/serving:${{TF_SERVING_VERSION:-latest}}
+    image: tensorflow/serving:${{TF_SERVING_VERSION:-{version}}}
     ports: ["8500:8500", "8501:8501"]
     volumes: ["..:/models/{name}:ro"]
     command:
@@ -89,7 +89,7 @@ def write_kit(folder: Path, version: Path, images: Sequence[Path]) -> list[Path]
         "models.config": MODELS.format(name=name),
         "batching.config": BATCHING.format(largest=BATCH_SIZES[-1], allowed=allowed),
         "monitoring.config": MONITORING,
-        "docker-compose.yml": COMPOSE.format(name=name, service=name.lower().replace(".", "-")),
+        "docker-compose.yml": COMPOSE.format(name=name, version=tf.__version__, service=name.lower().replace(".", "-")),
     }
     for file, text in texts.items():
         (target / file).write_text(text, encoding="utf-8")

@@ -12,8 +12,6 @@ import numpy as np
 from centermask_keras.errors import ServingError
 
 MEBIBYTE = 2**20
-MOST_BYTES = 512 * MEBIBYTE
-"""Of one reply. 400 masks of 64 x 64 are 1.6 MiB by gRPC and about 7 MiB as JSON."""
 
 OUTPUTS = {
     "boxes": (np.floating, ("B", "K", 4)),

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as ServerTimeout
-from urllib3.util import Retry
 
 from centermask_keras.errors import ServingError
-from centermask_keras.serving.replies import MEBIBYTE, MOST_BYTES, OUTPUTS
+from centermask_keras.serving.replies import MEBIBYTE, OUTPUTS
 
-RETRIES = 3
-RETRY_AFTER = 0.2  # seconds, doubled each time
+MOST_BYTES = 128 * MEBIBYTE
+"""Of one reply: as Python numbers it is ten times larger. 400 masks of 64 x 64 are about 6.5 MiB."""
+WAITS = (0.2, 0.4, 0.8)  # seconds before it is asked again
 BUSY = (429, 502, 503, 504)
 CHUNK = MEBIBYTE
 
@@ -29,12 +29,12 @@ CHUNK = MEBIBYTE
 class RestConnection:
     """A model behind a REST interface.
 
-    A connection that is refused or a server that is busy is tried again; an image may then be looked at twice, which
-    changes nothing. A server that does not answer in time is not.
+    A connection that is refused or a server that is busy is tried again within the deadline: an image may be looked at
+    twice, which changes nothing.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME`, with `/versions/N` if it has to be that one; `https` likewise.
-        deadline: seconds to wait for the connection, and then for each part of the answer.
+        deadline: seconds for an answer, all tries together.
         most_bytes: a larger reply is refused.
     """
 
@@ -42,18 +42,8 @@ class RestConnection:
         self.url = url.rstrip("/")
         self._deadline = deadline
         self._most_bytes = most_bytes
-        retry = Retry(
-            total=RETRIES,
-            read=0,
-            backoff_factor=RETRY_AFTER,
-            status_forcelist=BUSY,
-            allowed_methods=None,
-            raise_on_status=False,
-        )
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy for the internet is none for a model server
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def describe(self) -> bytes:
         """Return the description of the model, JSON."""
@@ -74,37 +64,54 @@ class RestConnection:
 
     def _ask(self, signature: str, instances: list[Mapping[str, Any]]) -> list[Any]:
         body = json.dumps({"signature_name": signature, "instances": instances})
-        try:
-            with self._session.post(
-                f"{self.url}:predict", data=body, timeout=(self._deadline, self._deadline), stream=True
-            ) as response:
-                return self._read(response, len(instances))
-        except (requests.RequestException, UnicodeError) as error:
-            cause = _cause(error)
-            refused = isinstance(cause, NewConnectionError)  # which the library derives from its timeouts
-            if isinstance(cause, requests.Timeout | ServerTimeout) and not refused:
-                raise ServingError(self.url, f"an answer within {self._deadline:g} s (--deadline)", "none") from None
-            raise ServingError(self.url, "a model server", str(cause).rpartition(">: ")[2]) from None
+        end = time.monotonic() + self._deadline
+        for wait in (*WAITS, None):
+            try:
+                status, content = self._post(body, end)
+            except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: a URL that is none
+                cause = _cause(error)
+                refused = isinstance(cause, NewConnectionError)  # which the library derives from its timeouts
+                if isinstance(cause, requests.Timeout | ServerTimeout) and not refused:
+                    raise self._too_slow() from None
+                if wait is None or not refused:
+                    raise ServingError(self.url, "a model server", str(cause).rpartition(">: ")[2]) from None
+            else:
+                if wait is None or status not in BUSY:
+                    return self._parse(status, content, len(instances))
+            if time.monotonic() + wait > end:
+                raise self._too_slow()
+            time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
 
-    def _read(self, response: requests.Response, count: int) -> list[Any]:
+    def _post(self, body: str, end: float) -> tuple[int, bytes]:
+        """Return status and content of one try."""
         content = bytearray()
-        for chunk in response.iter_content(CHUNK):
-            content += chunk
-            if len(content) > self._most_bytes:
-                limit = f"a reply of at most {self._most_bytes / MEBIBYTE:g} MiB (fewer images with --batch-size)"
-                raise ServingError(self.url, limit, "a larger one")
+        left = max(end - time.monotonic(), 0.001)
+        with self._session.post(f"{self.url}:predict", data=body, timeout=left, stream=True) as response:
+            while chunk := response.raw.read1(CHUNK, decode_content=True):
+                content += chunk
+                if len(content) > self._most_bytes:
+                    limit = f"a reply of at most {self._most_bytes / MEBIBYTE:g} MiB (fewer images with --batch-size)"
+                    raise ServingError(self.url, limit, "a larger one")
+                if time.monotonic() > end:
+                    raise self._too_slow()
+            return response.status_code, bytes(content)
+
+    def _parse(self, status: int, content: bytes, count: int) -> list[Any]:
         try:
             reply = json.loads(content)
         except (ValueError, RecursionError):
-            status = f"status {response.status_code}, {len(content)} bytes that are none: {bytes(content[:60])!r}"
-            raise ServingError(self.url, "JSON", status) from None
+            received = f"status {status}, {len(content)} bytes that are none: {content[:60]!r}"
+            raise ServingError(self.url, "JSON", received) from None
         if isinstance(reply, Mapping) and "error" in reply:
-            raise ServingError(self.url, "an answer", f"status {response.status_code}: {reply['error']}")
+            raise ServingError(self.url, "an answer", f"status {status}: {reply['error']}")
         rows = reply.get("predictions") if isinstance(reply, Mapping) else None
         if not isinstance(rows, list) or len(rows) != count:
-            received = f"status {response.status_code}: {bytes(content[:60])!r}"
-            raise ServingError(self.url, f"predictions for {count} images", received)
+            raise ServingError(self.url, f"predictions for {count} images", f"status {status}: {content[:60]!r}")
         return rows
+
+    def _too_slow(self) -> ServingError:
+        return ServingError(self.url, f"an answer within {self._deadline:g} s (--deadline)", "none")
 
 
 def _encode(content: bytes) -> dict[str, str]:

@@ -7,6 +7,7 @@ client and the signatures, not the server.
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,10 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 Answer = Callable[[str, dict[str, np.ndarray]], dict[str, np.ndarray]]
 """Signature and inputs to outputs; a ValueError is the client's fault, a KeyError an unknown signature."""
+
+
+class NotReady(Exception):
+    """The server is there, the model not yet."""
 
 
 def answer_with(model) -> Answer:
@@ -34,8 +39,9 @@ def answer_with(model) -> Answer:
 class GrpcServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """`with GrpcServer(answer) as url:`"""
 
-    def __init__(self, answer: Answer, most_bytes: int = 64 * 2**20):
+    def __init__(self, answer: Answer, *, most_bytes: int = 64 * 2**20, garbage: bool = False):
         self._answer = answer
+        self._garbage = garbage
         options = [("grpc.max_receive_message_length", most_bytes), ("grpc.max_send_message_length", -1)]
         self._server = grpc.server(ThreadPoolExecutor(2), options=options)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
@@ -52,17 +58,34 @@ class GrpcServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         if request.model_spec.name != "nuclei":
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {request.model_spec.name}")
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        outputs = self._answer(request.model_spec.signature_name, inputs)
+        try:
+            outputs = self._answer(request.model_spec.signature_name, inputs)
+        except NotReady:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "loading")
         reply = predict_pb2.PredictResponse()
         for name in set(request.output_filter or outputs) & set(outputs):
             reply.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
+            if self._garbage:
+                reply.outputs[name].tensor_shape.dim.add(size=17)
         return reply
 
 
 class RestServer:
-    """`with RestServer(answer) as url:`; `raw` replaces the body of every reply, `status` its status."""
+    """`with RestServer(answer) as url:`
 
-    def __init__(self, answer: Answer, *, raw: bytes | None = None, statuses: list[int] | None = None):
+    `raw` replaces the body of every reply, `statuses` are those of the first ones, `retry_after` goes with them, and
+    `drip` are the seconds between two bytes.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        raw: bytes | None = None,
+        statuses: list[int] | None = None,
+        retry_after: int | None = None,
+        drip: float = 0.0,
+    ):
         self.asked = 0
         outer = self
 
@@ -82,8 +105,14 @@ class RestServer:
                     ).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(reply)))
+                if retry_after:
+                    self.send_header("Retry-After", str(retry_after))
                 self.end_headers()
-                self.wfile.write(reply)
+                for byte in reply if drip else ():
+                    time.sleep(drip)
+                    self.wfile.write(bytes([byte]))
+                if not drip:
+                    self.wfile.write(reply)
 
             def log_message(self, *arguments):
                 pass

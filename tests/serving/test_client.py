@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from serving.stand_in import GrpcServer, RestServer
+from serving.stand_in import GrpcServer, NotReady, RestServer
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
@@ -117,6 +117,43 @@ def test_a_server_that_is_too_slow_meets_the_deadline(server):
         assert time.perf_counter() - begin < 2.5  # not tried again
 
 
+@pytest.mark.parametrize("kilobytes", [1, 2000])
+def test_a_grpc_server_that_is_not_ready_is_asked_again(kilobytes):
+    asked = []
+
+    def unready(signature, inputs):
+        asked.append(signature)
+        if len(asked) < 3:
+            raise NotReady
+        return answer(signature, inputs)
+
+    with GrpcServer(unready) as url:
+        found = connect(url).find([bytes(kilobytes * 1000)])
+    assert len(asked) == 3 and found["error"][0] == "no image"
+
+
+def test_a_rest_server_that_drips_meets_the_deadline():
+    server = RestServer(answer, raw=b" " * 40, drip=0.2)
+    with server as url:
+        begin = time.perf_counter()
+        with pytest.raises(ServingError, match="expected an answer within 1 s"):
+            connect(url, deadline=1).find([b""])
+        assert time.perf_counter() - begin < 2.5
+
+
+def test_a_rest_server_that_asks_for_hours_is_not_waited_for():
+    with RestServer(answer, statuses=[503] * 9, retry_after=3600) as url:
+        begin = time.perf_counter()
+        with pytest.raises(ServingError, match="status 503"):
+            connect(url, deadline=30).find([b""])
+        assert time.perf_counter() - begin < 10
+
+
+def test_malformed_grpc_replies_are_refused():
+    with GrpcServer(answer, garbage=True) as url, pytest.raises(ServingError, match="outputs that are tensors"):
+        connect(url).find([b""])
+
+
 def test_a_busy_rest_server_is_asked_again(image):
     server = RestServer(answer, statuses=[200, 503, 429, 200])
     with server as url:
@@ -145,14 +182,21 @@ def test_an_unknown_model_is_said(server):
         ({"scores": np.zeros((1, K + 1), "float32")}, r"scores of floating \[1, 3\]"),
         ({"classes": np.zeros((1, K), "float32") + 0.5}, "classes of integer"),
         ({"masks": np.zeros((1, K, M, M + 1), "uint8")}, "square masks"),
-        ({"image_hw": np.array([[31, 40]], "int32")}, r"\(30, 40\) pixels, received \(31, 40\)"),
         ({"classes": np.full((1, K), 4, "int32")}, "classes below 1, received 4"),
+        ({"classes": np.full((1, K), -1, "int32")}, "classes below 1, received -1"),
     ],
 )
 def test_a_reply_of_another_model_is_refused(server, outputs, message, image):
     with server(changed(**outputs)) as url:
         served = ServedPredictor(connect(url))
         with pytest.raises(ServingError, match=message):
+            served.predict(image)
+
+
+def test_a_file_of_two_sizes_is_an_error_of_that_file(image):
+    with RestServer(changed(image_hw=np.array([[31, 40]], "int32"))) as url:
+        served = ServedPredictor(connect(url))
+        with pytest.raises(ImageError, match="expected 30 x 40 pixels, as here, received: 31 x 40 pixels"):
             served.predict(image)
 
 
@@ -206,7 +250,15 @@ def test_a_request_beyond_the_server_s_limit_is_said():
             connection.find([bytes(200_000)])
 
 
-@pytest.mark.parametrize("url", ["nuclei", "ftp://a/b", "grpc://host:1", "grpc:///nuclei", "grpc://host/a/b/c", ""])
+@pytest.mark.parametrize("version", ["²", "9" * 20, "-1", "x"])
+def test_versions_that_are_no_numbers_are_refused(version):
+    with pytest.raises(ServingError, match="expected grpc://HOST:PORT/NAME"):
+        connect(f"grpc://127.0.0.1:1/nuclei/versions/{version}")
+
+
+@pytest.mark.parametrize(
+    "url", ["nuclei", "ftp://a/b", "grpc://host:1", "grpc:///nuclei", "grpc://host/a/b/c", "", "http://[::1/a"]
+)
 def test_urls_that_are_none_are_refused(url):
     with pytest.raises(ServingError, match="expected .*grpc://HOST:"):
         connect(url)
