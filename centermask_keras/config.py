@@ -91,7 +91,7 @@ class ModelConfig(_Section):
 class DatasetConfig(_Section):
     """One COCO-format dataset; paths are relative to the working directory."""
 
-    annotations: str = Field(description="A COCO json")
+    annotations: str = Field(description="A json of COCO or LVIS")
     images: str = Field(description="The folder of its images")
 
 

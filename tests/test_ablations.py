@@ -48,6 +48,11 @@ def difference(base: str, other: str) -> dict[str, object]:
     return {key: after[key] for key in after if after[key] != before[key] and key != "about"}
 
 
+def test_rows_of_equal_models_are_known():
+    models = {json.dumps(json.loads((CONFIGS / "ablations" / f"{row}.json").read_text())["model"]) for row in ROWS}
+    assert len(models) == 7  # five of tests/detectors/test_centernet.py, and those of dla34.json and hourglass104.json
+
+
 def test_every_row_has_a_file():
     assert {path.stem for path in (CONFIGS / "ablations").glob("*.json")} == set(ROWS)
 

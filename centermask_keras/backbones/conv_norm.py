@@ -38,15 +38,13 @@ def conv_norm(
     Returns:
         Symbolic compute dtype [B, h / stride, w / stride, filters].
     """
-    padding = "same"
-    if stride > 1:
-        # "same" pads right and below only; the release pads evenly.
-        x, padding = (layers.ZeroPadding2D(kernel // 2)(x) if kernel > 1 else x), "valid"
+    if stride > 1 and kernel > 1:
+        x = layers.ZeroPadding2D(kernel // 2)(x)  # "same" pads right and below only; the release pads evenly
     x = layers.Conv2D(
         filters,
         kernel,
         strides=stride,
-        padding=padding,
+        padding="valid" if stride > 1 else "same",
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_{keys[0]}",

@@ -12,18 +12,15 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
+from centermask_keras.backbones.conv_norm import norm, norm_relu
 from centermask_keras.structures import Tensor
 
 CHANNELS = 64
 """Channels of the way up and of the features."""
-SMALL_LEVELS = (
-    "expanded_conv_project_bn",
-    "expanded_conv_2_add",
-    "expanded_conv_7_add",
-    "expanded_conv_10_add",
-)
-"""The last layers of stride 4, 8, 16 and 32 in the trunk."""
-LARGE_LEVELS = ("expanded_conv_2_add", "expanded_conv_5_add", "expanded_conv_11_add", "expanded_conv_14_add")
+LEVELS = {
+    "small": ("expanded_conv_project_bn", "expanded_conv_2_add", "expanded_conv_7_add", "expanded_conv_10_add"),
+    "large": ("expanded_conv_2_add", "expanded_conv_5_add", "expanded_conv_11_add", "expanded_conv_14_add"),
+}
 """The last layers of stride 4, 8, 16 and 32 in the trunk."""
 
 
@@ -37,7 +34,7 @@ def build_mobilenet_v3_small(name: str = "mobilenet_v3_small") -> keras.Model:
         Model from normalised images float [B, H, W, 3], H and W multiples of 32, to {"P2": [B, H/4, W/4, 64]} in the
         compute dtype.
     """
-    return _build_mobile(keras.applications.MobileNetV3Small, SMALL_LEVELS, name)
+    return _build_mobile(keras.applications.MobileNetV3Small, LEVELS["small"], name)
 
 
 def build_mobilenet_v3_large(name: str = "mobilenet_v3_large") -> keras.Model:
@@ -50,7 +47,7 @@ def build_mobilenet_v3_large(name: str = "mobilenet_v3_large") -> keras.Model:
         Model from normalised images float [B, H, W, 3], H and W multiples of 32, to {"P2": [B, H/4, W/4, 64]} in the
         compute dtype.
     """
-    return _build_mobile(keras.applications.MobileNetV3Large, LARGE_LEVELS, name)
+    return _build_mobile(keras.applications.MobileNetV3Large, LEVELS["large"], name)
 
 
 def _build_mobile(build_trunk: Callable[..., keras.Model], levels: tuple[str, ...], name: str) -> keras.Model:
@@ -72,12 +69,12 @@ def _build_mobile(build_trunk: Callable[..., keras.Model], levels: tuple[str, ..
 def _project(x: Tensor, name: str) -> Tensor:
     """Bring a level to the channels of the way up."""
     x = layers.Conv2D(CHANNELS, 1, use_bias=False, name=f"{name}_project")(x)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_project_bn")(x)
+    return norm(x, f"{name}_project_bn")
 
 
 def _separable(x: Tensor, name: str) -> Tensor:
     """Apply a depthwise 3x3 and a 1x1 convolution, each with normalisation and ReLU."""
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
-    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9, name=f"{name}_depthwise_bn")(x))
+    x = norm_relu(x, f"{name}_depthwise_bn")
     x = layers.Conv2D(CHANNELS, 1, use_bias=False, name=f"{name}_pointwise")(x)
-    return layers.ReLU()(layers.BatchNormalization(momentum=0.9, name=f"{name}_pointwise_bn")(x))
+    return norm_relu(x, f"{name}_pointwise_bn")

@@ -111,13 +111,13 @@ def evaluate_command(
     set_: Overrides = [],  # noqa: B006
     json_: JsonOption = None,
 ) -> None:
-    """Score a model (masks, boxes, boundaries), or a file of results, by the COCO measure."""
+    """Score a model (masks, boxes, boundaries), or a file of results, by the measure of COCO or LVIS."""
     if results is not None:
         _score_results(results, annotations, iou_type, backend, from_coco, out, json_)
         return
     start_backend()
     from centermask_keras.evaluation.coco import write_results
-    from centermask_keras.evaluation.lvis import coco_categories
+    from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, coco_categories
     from centermask_keras.evaluation.predict import categories_of, evaluate_model
     from centermask_keras.evaluation.report import figure_table, write_report
     from centermask_keras.inference import check_run_folder
@@ -149,6 +149,8 @@ def evaluate_command(
         print(figure_table(evaluation.figures))
     else:
         print(f"{dataset.path} has no annotations: nothing to score. {out / 'detections.json'} is the submission")
+    if dataset.known_classes is not None and loaded.model.max_detections < LVIS_DETECTIONS:
+        print(f"LVIS counts {LVIS_DETECTIONS} detections per image: --set model.max_detections={LVIS_DETECTIONS}")
     for path in evaluation.unreadable:
         print(f"skipped, not readable: {path}")
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items() if name != "total")

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from centermask_keras.data.coco_columns import Crowd, read_categories, read_images, read_objects
-from centermask_keras.data.coco_json import Faults, check_lists, read_json
+from centermask_keras.data.coco_json import Faults, Table, check_lists, read_json
 from centermask_keras.data.images import image_header
-from centermask_keras.data.lvis_json import find_known_classes
+from centermask_keras.data.lvis_json import find_known_classes, read_frequencies
 from centermask_keras.data.segmentations import Segmentations
 from centermask_keras.errors import DataError, ImageError, Problem
 
@@ -139,6 +139,7 @@ def read_annotations(
     objects, drops = read_objects(document.get("annotations", []), images, category_ids, crowd, faults)
     known = None
     if images.class_lists:
+        read_frequencies(Table(document["categories"], "categories", faults))  # scoring needs them, after the training
         known = find_known_classes(*images.class_lists, category_ids, objects["object_start"], objects["classes"])
     annotations = Annotations(
         path=path,

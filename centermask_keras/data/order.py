@@ -3,8 +3,8 @@
 Stage: data. An epoch is a permutation of the images. Of LVIS, images with rare classes come several times: as often as
 their repeat factor says, rounded up or down by chance, so that every epoch has the same length.
 Source: Gupta et al. 2019, "LVIS" (arXiv 1908.03195), Section 4.2, for the factors.
-Deviations: fractions are rounded by one systematic draw per epoch, not by one draw per image, which leaves each image
-its expected number and fixes the length of the epoch.
+Deviations: fractions are rounded by one systematic draw per epoch, not by one draw per image, which fixes the length of
+the epoch. An image keeps its expected number, but that the sum of all fractions is rounded up to a whole number.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def repeat_factors(annotations: Annotations) -> np.ndarray:
     return factors
 
 
+@lru_cache(maxsize=8)
 def epoch_length(annotations: Annotations) -> int:
     """Return the samples in an epoch."""
     whole, parts = _split(repeat_factors(annotations))

@@ -172,6 +172,8 @@ def translate_coco(truth: GroundTruth, detections: list[dict[str, Any]]) -> tupl
     Returns:
         The ground truth of the categories that COCO has as well, and the detections of those, with LVIS ids.
     """
+    if not any(truth.federation.synsets.values()):
+        raise CenterMaskError("LVIS categories: expected a synset in each, to find those of COCO by, received none")
     category_of = {synset: category for category, synset in truth.federation.synsets.items()}
     to_lvis = {coco: category_of[synset] for coco, (_, synset) in COCO_TO_LVIS.items() if synset in category_of}
     common = set(to_lvis.values())

@@ -104,7 +104,13 @@ def read_ground_truth(path: Path, iou_type: IouType) -> GroundTruth:
             for column in read_class_lists(images, set(category_ids))
         ]
         frequencies = dict(zip(category_ids, read_frequencies(categories), strict=True))
-        synsets = dict(zip(category_ids, categories.column("synset", is_text, "a name"), strict=True))
+        synsets = dict(
+            zip(
+                category_ids,
+                categories.column("synset", lambda value: type(value) is str, "a name", default=""),
+                strict=True,
+            )
+        )
         federation = Federation(*lists, frequencies, synsets)
     if faults.problems:  # annotations that refer to these images and categories are no faults of their own
         raise DataError(faults.problems)

@@ -37,4 +37,4 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CenterMaskError(f"{path}: expected a dictionary of tensors, received another object")
-    return {str(key).removeprefix(PARALLEL_PREFIX): value.detach().numpy() for key, value in state.items()}
+    return {str(key).removeprefix(PARALLEL_PREFIX): value.detach().float().numpy() for key, value in state.items()}

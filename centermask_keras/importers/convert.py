@@ -101,8 +101,8 @@ def fold_colors(values: Mapping[str, np.ndarray], kind: Kind) -> dict[str, np.nd
 
     The order of the channels and the deviations go into its weights. The difference of the means, which it sees as a
     constant, goes into the moving average of the normalisation behind it. Where the kernel reaches beyond the image the
-    constant is not there: that border differs, of 7 x 7 kernels the outermost 3 pixels, by 0.06 deviations of a colour
-    at most for ImageNet, and not at all in training, where the normalisation takes its mean from the batch.
+    constant is not there: that border differs, of 7 x 7 kernels the outermost 3 pixels, by 0.065 deviations of a colour
+    at most for ImageNet.
     """
     kernel_name, mean_name = f"{kind.first[0]}_weight", f"{kind.first[1]}_running_mean"
     kernel = values[kernel_name]

@@ -31,17 +31,21 @@ def one_hourglass104() -> int:
     return total
 
 
-def test_hourglass104_has_the_weights_counted_by_hand():
+@pytest.fixture(scope="module")
+def hourglass104():
+    return build_hourglass104()
+
+
+def test_hourglass104_has_the_weights_counted_by_hand(hourglass104):
     stem = conv(7, 3, 128) + residual(128, 256, stride=2)
     stacks = 2 * (one_hourglass104() + conv(3, 256, 256))
     between = 2 * conv(1, 256, 256) + residual(256, 256)
     # The weights and statistics of the PyTorch release without its heads: 187,817,856.
     assert stem + stacks + between == 187_817_856
-    assert build_hourglass104().count_params() == 187_817_856
+    assert hourglass104.count_params() == 187_817_856
 
 
-def test_hourglass104_names_its_layers_after_the_released_checkpoint():
-    model = build_hourglass104()
+def test_hourglass104_names_its_layers_after_the_released_checkpoint(hourglass104):
     shapes = {
         "pre_0_conv": (7, 7, 3, 128),
         "pre_1_skip_0": (1, 1, 128, 256),
@@ -55,7 +59,7 @@ def test_hourglass104_names_its_layers_after_the_released_checkpoint():
         "inters__0_0": (1, 1, 256, 256),
         "cnvs__0_0": (1, 1, 256, 256),
     }
-    assert {name: tuple(model.get_layer(name).kernel.shape) for name in shapes} == shapes
+    assert {name: tuple(hourglass104.get_layer(name).kernel.shape) for name in shapes} == shapes
 
 
 def test_both_stacks_give_features_of_stride_4_at_any_multiple_of_64():

@@ -8,7 +8,7 @@ import pytest
 
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.check import check_dataset
-from centermask_keras.data.lvis_json import find_known_classes, is_lvis, name_files
+from centermask_keras.data.lvis_json import ABSENT, PARTIAL, find_known_classes, is_lvis, name_files
 from centermask_keras.errors import DataError
 
 
@@ -84,3 +84,15 @@ def test_faults_name_the_place(coco_tiny, tmp_path):
         (f"images[2].neg_category_ids (id {ids[1]})", category_list, "[1, 4711]"),
         (f"images[5].not_exhaustive_category_ids (id {ids[0]})", category_list, "nothing"),
     ]
+
+
+def test_a_category_without_frequency_is_found_before_training(tmp_path):
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 5, "width": 6, ABSENT: [], PARTIAL: []}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [],
+    }
+    path = tmp_path / "lvis.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"categories\[0\].frequency.*expected r, c or f"):
+        load_annotations(path, tmp_path)

@@ -17,7 +17,11 @@ from centermask_keras.detectors.centernet import (
 )
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
-ABLATIONS = sorted((Path(__file__).parents[2] / "configs" / "ablations").glob("*.json"))
+# One row for each model that no configuration above has: the others differ in their losses only.
+ABLATIONS = [
+    Path(__file__).parents[2] / "configs" / "ablations" / f"{row}.json"
+    for row in ("1a_shape_size_24", "1a_shape_size_48", "1c_without_shape", "1d_without_saliency", "1e_class_agnostic")
+]
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
 
@@ -53,7 +57,7 @@ def test_every_configuration_builds_and_detects(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_every_row_of_table_1_builds_and_detects(path):
+def test_every_model_of_table_1_builds_and_detects(path):
     assert_builds_and_detects(path)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centermask_keras.errors import DataError
+from centermask_keras.errors import CenterMaskError, DataError
+from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.records import read_ground_truth, read_results
 from centermask_keras.masks import rle_to_bitmap
 
@@ -86,5 +87,14 @@ def test_federation_is_read_and_its_faults_are_named(tmp_path):
         ("images[0].neg_category_ids (id 4)", ids, "[7, 9]"),
         ("images[1].not_exhaustive_category_ids (id 5)", ids, "nothing"),
         ("categories[0].frequency (id 7)", "r, c or f", '"x"'),
-        ("categories[1].synset (id 2)", "a name", "nothing"),
     ]
+
+
+def test_lvis_files_without_synsets_are_scored_but_not_on_classes_of_coco(tmp_path):
+    lists = {"neg_category_ids": [7], "not_exhaustive_category_ids": [2]}
+    categories = [{"id": 7, "name": "cat", "frequency": "c"}, {"id": 2, "name": "cup", "frequency": "f"}]
+    images = [{"id": 4, "height": 60, "width": 80, **lists}]
+    path = write(tmp_path / "lvis.json", [make_object(1)], images=images, categories=categories)
+    assert evaluate_coco(path, [], iou_type="bbox")["box_ap"] == 0
+    with pytest.raises(CenterMaskError, match="expected a synset in each"):
+        evaluate_coco_on_lvis(path, [], iou_type="bbox")

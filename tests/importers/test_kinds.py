@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
@@ -32,13 +31,3 @@ def test_imagenet_weights_of_dla34_fill_the_encoder_and_nothing_else():
     # Two projections of a convolution and a normalisation without its counter; the classifier's weights and biases.
     assert (reasons.count(NEVER_USED), reasons.count(CLASSIFIER)) == (2 * 5, 2)
     assert reasons.count(COUNTER) == sum(key.endswith("num_batches_tracked") for key in shapes)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("network", "kind"), [("dla34", "centernet-dla34"), ("hourglass104", "centernet-hourglass")])
-def test_released_networks_fill_everything_but_the_heads_of_the_masks(network, kind):
-    detector = build_detector(load_config(ROOT / "configs" / f"{network}.json"))
-    tensors = {key: np.ones(shape, np.float32) for key, shape in SHAPES[network].items()}
-    _, report = convert(tensors, detector, KINDS[kind], source="file")
-    assert {name.removeprefix("0_").split("_")[0] for name in report.initial} == {"saliency", "local"}
-    assert set(report.left_out.values()) == {COUNTER} | ({NEVER_USED} if network == "dla34" else set())

@@ -15,7 +15,7 @@ from parity.rule import make_image, make_tensor, summarize
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.importers.convert import assign, convert
-from centermask_keras.importers.kinds import KINDS
+from centermask_keras.importers.kinds import COUNTER, KINDS, NEVER_USED
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 REFERENCE = dict(np.load(Path(__file__).parent / "centernet.npz"))
@@ -30,7 +30,10 @@ TOLERANCE = (
 def build(network: str):
     detector = build_detector(load_config(CONFIGS / f"{network}.json", ["model.dtype_policy=float32"]))
     tensors = {name: make_tensor(network, name, tuple(shape)) for name, shape in SHAPES[network].items() if shape}
-    values, _ = convert(tensors, detector, KINDS[KIND[network]], source=network)
+    values, report = convert(tensors, detector, KINDS[KIND[network]], source=network)
+    # Everything has a place but what the release does not use; what CenterNet lacks keeps its initial values.
+    assert {name.removeprefix("0_").split("_")[0] for name in report.initial} == {"saliency", "local"}
+    assert set(report.left_out.values()) <= {COUNTER, NEVER_USED}
     assign(detector, values)
     return detector
 
@@ -88,4 +91,4 @@ def test_every_stage_and_head_equals_the_release(network):
         received = summarize(f"{network}/{name}", outputs[name])
         errors[name] = np.abs(received - row).max() / largest
     print(network, {name: f"{error:.1e}" for name, error in errors.items()})
-    assert max(errors.values()) < TOLERANCE, errors
+    assert all(error < TOLERANCE for error in errors.values()), errors  # not their max: it may pass over a NaN
