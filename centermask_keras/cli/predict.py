@@ -37,6 +37,7 @@ def predict_command(
     if find_runtime(model) == "keras":
         check_run_folder(model)
         start_backend()
+    out.mkdir(parents=True, exist_ok=True)
     ids = read_ids(annotations, paths) if annotations else None
     find_and_write(load(model, set_), paths, out, score, ids)
 

@@ -82,8 +82,8 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
     predictor = build(config)
     detector, rng = predictor.detector, np.random.default_rng(0)
     for layer in detector.network._flatten_layers():
-        if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing
-            layer.kernel.assign(rng.normal(0, 0.01, layer.kernel.shape))
+        if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing; larger ones make chaos of rounding
+            layer.kernel.assign(rng.normal(0, 0.001, layer.kernel.shape))
     detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
     canvases = np.stack([predictor.prepare(read_image(images[name]))[0] for name in ("portrait", "landscape")])
     spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, highest=-0.9)

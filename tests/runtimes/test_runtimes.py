@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from centermask_keras.inference import find_runtime, load
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.objects import Category
 from centermask_keras.runtimes.description import FILE, Description, parse_description
+from centermask_keras.runtimes.saved_model import SavedModelPredictor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,8 +89,9 @@ def test_files_that_are_not_there_or_not_ours(tmp_path, name):
 def test_a_foreign_saved_model_is_refused(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     assert find_runtime(tmp_path) == "saved_model"
-    with pytest.raises(CenterMaskError, match=re.escape(FILE)):
-        load(tmp_path)
+    for open_model in (load, SavedModelPredictor):
+        with pytest.raises(CenterMaskError, match=re.escape(FILE)):
+            open_model(tmp_path)
 
 
 def test_the_newest_version_is_loaded(tmp_path):
@@ -150,8 +153,47 @@ def nuclei_files(tmp_path_factory):
     return folder
 
 
-def test_the_edge_needs_what_the_requirements_name():
+IMPORTED = """
+import sys
+before = set(sys.modules)
+import centermask_keras.cli, centermask_keras.runtimes.onnx, centermask_keras.runtimes.tflite
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_the_edge_imports_what_the_requirements_name_and_no_more():
+    """Every package that comes with `predict` is a requirement, or one that a requirement brings along."""
     lines = (ROOT / "requirements-edge.txt").read_text().splitlines()
-    names = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith("#")}
-    assert {"numpy", "ai-edge-litert", "onnxruntime"} <= names
-    assert not names & {"tensorflow", "keras"}
+    required = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith("#")}
+    required = {installed_name(name) for name in required}
+    done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True, check=True)
+    owners = packages_distributions()
+    imported = {plain(owners[name][0]) for name in done.stdout.split() if name in owners} - {"centermask-keras"}
+    assert {"numpy", "ai-edge-litert", "onnxruntime", "pillow", "pydantic"} <= imported
+    assert imported <= with_dependencies(required), imported - with_dependencies(required)
+    assert required <= imported, required - imported
+
+
+def plain(name: str) -> str:
+    """Write the name of a package as registries do."""
+    return name.lower().replace("_", "-")
+
+
+def installed_name(name: str) -> str:
+    """OpenCV without windows is the same module by another name; the tests run with either."""
+    installed = {plain(row.name) for row in distributions()}
+    return name.removesuffix("-headless") if name not in installed else name
+
+
+def with_dependencies(names: set[str]) -> set[str]:
+    """Add what the installed packages need, their extras left out."""
+    found, rest = set(), set(names)
+    while rest:
+        name = rest.pop()
+        found.add(name)
+        try:
+            needed = requires(name) or []
+        except PackageNotFoundError:
+            continue  # of another platform
+        rest |= {plain(re.match(r"[\w.-]+", row).group()) for row in needed if "extra ==" not in row} - found
+    return found
