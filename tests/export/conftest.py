@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOAT32 = "model.dtype_policy=float32"
 EXIF_ORIENTATION = 0x0112
 # Of random weights: their maps are noise, in which quantisation moves many a peak by a cell or below the threshold.
+# Measured on `demo` (173 objects; means, and objects lost on either side): fp16 0.019 px, 3e-4, 0.9992, none; dynamic
+# 0.91 px, 0.014, 0.976, 26; int8 1.2 px, 0.012, 0.968, 38. What is shipped is held to TOLERANCES: see `nuclei`.
 RANDOM = {
+    "fp16": Tolerance(boxes=0.3, scores=3e-3, mask_iou=0.985, lost=0.04, worst=False),
     "dynamic": Tolerance(boxes=2.0, scores=0.04, mask_iou=0.94, lost=0.35, worst=False),
     "int8": Tolerance(boxes=2.5, scores=0.04, mask_iou=0.93, lost=0.45, worst=False),
 }
@@ -107,13 +110,15 @@ def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.nd
     layer.bias.assign(layer.bias + highest - black.max(axis=(0, 1)))
 
 
-def export_all(run: Path, folder: Path, images: dict[str, Path], tolerances: dict[str, Tolerance]) -> ExportedModel:
+def export_all(
+    run: Path, folder: Path, images: dict[str, Path], tolerances: dict[str, Tolerance], formats=TITLES
+) -> ExportedModel:
     """Export a run in every format; the export itself holds its files to Keras."""
     used = [path for name, path in images.items() if name not in ("nothing", "one_pixel_high")]
     with pytest.MonkeyPatch.context() as patch:
         for precision, tolerance in tolerances.items():
             patch.setitem(TOLERANCES, precision, tolerance)
-        files = {row.title: row for row in export_run(run, folder, TITLES, used)}
+        files = {row.title: row for row in export_run(run, folder, formats, used)}
     return ExportedModel(load(run, [FLOAT32]), folder, images, files, TOLERANCES | tolerances)
 
 
@@ -137,3 +142,12 @@ def coco(photos, tmp_path_factory) -> ExportedModel:
 def nuclei(slides, tmp_path_factory) -> ExportedModel:
     """The shipped model of nuclei, which takes images of any size."""
     return export_all(ROOT / "saved_models" / "nuclei", tmp_path_factory.mktemp("nuclei") / "nuclei", slides, {})
+
+
+@pytest.fixture(scope="session")
+def mobile(photos, tmp_path_factory) -> ExportedModel:
+    """A MobileNetV3 of 8 classes, 160 x 160, as TFLite only."""
+    folder = tmp_path_factory.mktemp("mobile")
+    small = ("data.input_hw=[160, 160]", "model.num_classes=8", "model.mask_size_infer=32")
+    run = make_random_run(folder / "run", "mobile", photos, *small)
+    return export_all(run, folder / "mobile", photos, RANDOM, formats=("tflite",))
