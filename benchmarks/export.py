@@ -5,8 +5,8 @@
     python benchmarks/export.py --run saved_models/nuclei --exported runs/export/nuclei
 
 prints one row per format, Keras in float32 first. AP is that of `--annotations` (default: the test part of the nuclei).
-Latency is the inference graph alone, batch 1, on 2 threads, at the size of its input (256 x 256 where that is free): the
-median of rounds in which each format runs once, so that what else the machine does meets all of them.
+Latency is the inference graph alone, batch 1, on 2 threads, at the size of its input (256 x 256 where that is free):
+the median of rounds in which each format runs once, so that what else the machine does meets all of them.
 """
 
 import argparse

@@ -70,6 +70,7 @@ def test_names_with_folders_tell_images_of_one_name_apart(tmp_path):
     with pytest.raises(DataError, match="none.json"):
         read_ids(tmp_path / "none.json", [])
 
+
 EDGE = """
 import sys
 for name in ("tensorflow", "keras", "jax", "torch"):
