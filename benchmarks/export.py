@@ -5,8 +5,8 @@
     python benchmarks/export.py --run saved_models/nuclei --exported runs/export/nuclei
 
 prints one row per format, Keras in float32 first. AP is that of `--annotations` (default: the test part of the nuclei).
-Latency is the inference graph alone at 256 x 256, batch 1, on 2 threads: the median of rounds in which each format runs
-once, so that what else the machine does meets all of them.
+Latency is the inference graph alone, batch 1, on 2 threads, at the size of its input (256 x 256 where that is free):
+the median of rounds in which each format runs once, so that what else the machine does meets all of them.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 
 from centermask_keras.cli.shared import start_backend
 from centermask_keras.data.annotations import load_annotations
+from centermask_keras.inference_config import to_inference_config
 
 THREADS = 2
 SIDE = 256
@@ -29,7 +30,7 @@ ROUNDS = 30
 
 def open_all(run: Path, exported: Path) -> dict[str, tuple]:
     """Load the model in every format: title -> (predictor, bytes on disk)."""
-    from centermask_keras.export.export import size_of
+    from centermask_keras.export.record import size_of
     from centermask_keras.inference import load
     from centermask_keras.runtimes.onnx import ONNXPredictor
     from centermask_keras.runtimes.saved_model import SavedModelPredictor
@@ -73,7 +74,9 @@ def main() -> None:
 
     opened = open_all(arguments.run, arguments.exported)
     annotations = load_annotations(arguments.annotations, arguments.images)
-    images = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
+    config = to_inference_config(opened["Keras fp32"][0].config)
+    height, width = (side or SIDE for side in config.network_hw)
+    images = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     calls = {title: lambda model=model: model.detect(images) for title, (model, _) in opened.items()}
     latency = time_rounds(calls, arguments.rounds) if arguments.rounds else {}
     rows = {}

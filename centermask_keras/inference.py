@@ -38,7 +38,7 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Keras
     return KerasPredictor(build_detector(config), config, list(categories))
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
+def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None = None) -> Predictor:
     """Load a model in the runtime that it is made for.
 
     Args:
@@ -46,6 +46,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
             `centermask export` wrote: a SavedModel (`NAME/1`, or `NAME` for its highest version), a .tflite or an
             .onnx file.
         overrides: `a.b=v` changes to the configuration of a run folder (see `load_config`).
+        threads: CPU threads of a .tflite or .onnx file, all if not given; TensorFlow has settings of its own.
 
     Raises:
         CenterMaskError: a file is missing or does not fit the others; the runtime is not installed; changes to what
@@ -61,11 +62,11 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Predictor:
             case "tflite":
                 from centermask_keras.runtimes.tflite import TFLitePredictor
 
-                return TFLitePredictor(path)
+                return TFLitePredictor(path, threads)
             case "onnx":
                 from centermask_keras.runtimes.onnx import ONNXPredictor
 
-                return ONNXPredictor(path)
+                return ONNXPredictor(path, threads)
             case "saved_model":
                 from centermask_keras.runtimes.saved_model import SavedModelPredictor
 

@@ -15,6 +15,7 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.errors import ImageError
+from centermask_keras.inference_config import InferenceConfig
 from centermask_keras.objects import Category, Objects, Result, to_objects
 from centermask_keras.structures import Detections
 
@@ -30,11 +31,12 @@ class Predictor:
     Each runtime (see `runtimes/`) is a subclass that says how the graph is run.
 
     Args:
-        config: configuration of the model; `eval` says how images are read and masks are cut.
+        config: configuration of the model, or what an exported file holds of it; `eval` says how images are read and
+            masks are cut.
         categories: names and dataset ids of the classes, in their order.
     """
 
-    def __init__(self, config: Config, categories: Sequence[Category]):
+    def __init__(self, config: Config | InferenceConfig, categories: Sequence[Category]):
         self.config = config
         self.categories = list(categories)
 
@@ -70,6 +72,11 @@ class Predictor:
             except ImageError as error:
                 yield error
 
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bring an image uint8 [h, w, 3] to the network's input: canvas uint8 [H, W, 3] and transform float64 [4]."""
+        transform, canvas_hw = make_eval_transform(image.shape[:2], self.config)
+        return preprocess_image(image, transform, canvas_hw), transform
+
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3]; arrays come back."""
         raise NotImplementedError
@@ -80,8 +87,7 @@ class Predictor:
 
     def _predict_one(self, source: ImageLike, score_threshold: float) -> Result:
         image = _as_image(source)
-        transform, canvas_hw = make_eval_transform(image.shape[:2], self.config)
-        canvas = preprocess_image(image, transform, canvas_hw)
+        canvas, transform = self.prepare(image)
         detections = self.detect(canvas[None])
         detections["valid"] = detections["valid"] & (detections["scores"] >= score_threshold)
         return Result(image=image, **vars(self.to_objects(detections, 0, transform, image.shape[:2])))

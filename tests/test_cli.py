@@ -8,11 +8,12 @@ from pathlib import Path
 import lvis_case
 import pytest
 
-from centermask_keras.cli import main
+from centermask_keras.cli import _own_images, main
 from centermask_keras.cli.data import data_app
 from centermask_keras.cli.shared import write_json
 from centermask_keras.config import load_config
 from centermask_keras.data.shapes import make_shapes
+from centermask_keras.errors import CenterMaskError
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.json"
@@ -294,3 +295,28 @@ def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
     assert title.split()[-3:] == ["rare", "common", "freq."] and len(mask.split()) == 10
     run(*arguments, "--results", str(tmp_path / "coco_results.json"), "--from-coco")
     assert json.loads((tmp_path / "figures.json").read_text())["mask_ap"] == pytest.approx(reference["coco_segm"]["AP"])
+
+
+def test_a_model_comes_with_the_images_of_its_validation_set(shapes):
+    config = load_config(DEMO, on_shapes(shapes)[1::2])
+    names = [row["file_name"] for row in json.loads((shapes / "val.json").read_text())["images"]]
+    assert _own_images(ROOT, config) == [shapes / "val" / name for name in names]
+
+
+def test_images_of_lvis_are_found_by_their_addresses(tmp_path):
+    """LVIS 1.0 has no `file_name`."""
+    images = [{"id": 7, "coco_url": "http://images.cocodataset.org/val2017/000000000007.jpg", "width": 4, "height": 4}]
+    images[0] |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "val.json").write_text(json.dumps(document))
+    folder = {"annotations": str(tmp_path / "val.json"), "images": str(tmp_path)}
+    config = load_config(DEMO, [f"data.val={json.dumps(folder)}"])
+    assert _own_images(ROOT, config) == [tmp_path / "val2017" / "000000000007.jpg"]
+
+
+def test_a_model_without_its_validation_set_comes_with_samples(tmp_path):
+    config = load_config(DEMO, [f"data.val.annotations={tmp_path / 'none.json'}"])
+    samples = ROOT / "saved_models" / "nuclei"
+    assert _own_images(samples, config) == sorted((samples / "samples").iterdir())
+    with pytest.raises(CenterMaskError, match="expected the images of the validation set.*Pass --images DIR"):
+        _own_images(tmp_path, config)

@@ -1,6 +1,8 @@
 """What `predict` and `client` write, whatever finds the objects."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,33 @@ def test_names_with_folders_tell_images_of_one_name_apart(tmp_path):
         read_ids(annotations, [Path("test/x.jpg")])
     with pytest.raises(DataError, match="none.json"):
         read_ids(tmp_path / "none.json", [])
+
+
+EDGE = """
+import sys
+for name in ("tensorflow", "keras", "jax", "torch"):
+    sys.modules[name] = None
+from centermask_keras.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("runs/mistyped", "runs/mistyped: expected a run folder with config.json, received none"),
+        ("mistyped.tflite", "mistyped.tflite: expected a file, received none"),
+        (
+            "saved_models/nuclei",
+            "expected the package keras, received none. pip install it, or predict with",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_an_error_without_a_traceback(model, message, tmp_path):
+    arguments = ["predict", "--model", model, "saved_models/nuclei/samples", "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", EDGE, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {message}") and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_of_one_name_get_pictures_of_their_own():

@@ -21,6 +21,7 @@ ORDER = (
     "masks",
     "visualize",
     "objects",
+    "inference_config",
     "ops",
     "data",
     "predictor",
@@ -47,6 +48,7 @@ TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm"}  # calls TensorFlow's fused operation where TensorFlow is the backend
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
+WITHOUT_KERAS |= {"inference_config"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.metadata", "inference"}
 
 MAX_FILE_LINES = 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,7 @@ from centermask_keras.config import Config, load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend
 from centermask_keras.evaluation.records import IouType
+from centermask_keras.export.formats import THREADS, TITLES
 
 if TYPE_CHECKING:
     from centermask_keras.objects import Category
@@ -41,13 +43,7 @@ INTERRUPTED = 130
 CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet"]
 
 
-class Format(StrEnum):
-    """What `centermask export` writes."""
-
-    saved_model = "saved_model"
-    tflite = "tflite"
-    onnx = "onnx"
-    all = "all"
+Format = StrEnum("Format", {name: name for name in (*TITLES, "all")})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -167,23 +163,19 @@ def export_command(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
-    start_backend()
-    from centermask_keras.export.export import (
-        CHECKED_IMAGES,
-        EXPORTERS,
-        export_run,
-        spread,
-        table_header,
-        table_row,
-    )
-    from centermask_keras.export.saved_model import VERSION
     from centermask_keras.inference import check_run_folder
-    from centermask_keras.serving.kit import write_kit
 
     check_run_folder(run)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(THREADS))  # read as TensorFlow starts
+    start_backend()
+    from centermask_keras.export.export import CHECKED_IMAGES, export_run, spread
+    from centermask_keras.export.record import table_header, table_row
+    from centermask_keras.export.saved_model import VERSION
+    from centermask_keras.serving.kit import write_kit
+
     loaded = load_config(run / "config.json", set_)
     paths = _own_images(run, loaded) if images is None else find_images([str(images)])
-    formats = list(EXPORTERS) if format_ is Format.all else [format_.value]
+    formats = list(TITLES) if format_ is Format.all else [format_.value]
     print(table_header())
     export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
     if "saved_model" in formats:
@@ -277,7 +269,10 @@ def _own_images(run: Path, config: Config) -> list[Path]:
     """Find the images that a model comes with: those of its validation set, or its samples."""
     annotations, folder = Path(config.data.val.annotations), Path(config.data.val.images)
     if annotations.is_file() and folder.is_dir():
-        return [folder / row["file_name"] for row in json.loads(annotations.read_text(encoding="utf-8"))["images"]]
+        from centermask_keras.data.annotations import read_annotations
+
+        found, _ = read_annotations(annotations, folder, crowd=config.data.crowd, require_annotations=False)
+        return [found.image_path(index) for index in range(len(found))]
     if (run / "samples").is_dir():
         return find_images([str(run / "samples")])
     raise CenterMaskError(f"{folder}: expected the images of the validation set, received none. Pass --images DIR")

@@ -32,6 +32,9 @@ def start_backend() -> None:
 
     They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
     come through.
+
+    Raises:
+        CenterMaskError: there is no Keras, or no backend for it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -41,6 +44,11 @@ def start_backend() -> None:
         import keras
 
         keras.ops.zeros(())  # looks for devices
+    except ModuleNotFoundError as error:
+        raise CenterMaskError(
+            f"expected the package {error.name}, received none. pip install it, or predict with an exported .tflite or "
+            ".onnx file, which needs neither TensorFlow nor Keras"
+        ) from None
     finally:
         os.dup2(before, 2)
         os.close(before)

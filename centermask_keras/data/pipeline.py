@@ -35,6 +35,7 @@ from centermask_keras.data.transform import (
     mirror,
 )
 from centermask_keras.errors import ImageError
+from centermask_keras.inference_config import InferenceConfig
 
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
 SAMPLE_STREAM = 1  # keeps the random numbers of samples apart from those of epochs (data/order.py)
@@ -129,7 +130,7 @@ def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
     return _trim_padding({name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
-def iterate_eval_batches(config: Config, annotations: Annotations) -> Iterator[Row]:
+def iterate_eval_batches(config: Config | InferenceConfig, annotations: Annotations) -> Iterator[Row]:
     """Give the batches of `make_eval_dataset` as arrays.
 
     Raises:
@@ -145,7 +146,7 @@ def iterate_eval_batches(config: Config, annotations: Annotations) -> Iterator[R
 
 
 def make_eval_dataset(
-    config: Config, annotations: Annotations, *, counters: SampleCounters | None = None
+    config: Config | InferenceConfig, annotations: Annotations, *, counters: SampleCounters | None = None
 ) -> tf.data.Dataset:
     """Make the dataset of images to evaluate, in the order of the annotation file.
 
@@ -212,7 +213,7 @@ def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.rand
     return mirror(transform, canvas_hw, horizontal=horizontal, vertical=vertical)
 
 
-def _make_eval_row(config: Config, annotations: Annotations, index: int) -> Row:
+def _make_eval_row(config: Config | InferenceConfig, annotations: Annotations, index: int) -> Row:
     height, width = (int(side) for side in annotations.image_hw[index])
     transform, canvas_hw = make_eval_transform((height, width), config)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 
 from centermask_keras.config import Config
 from centermask_keras.geometry.transform import compose
+from centermask_keras.inference_config import InferenceConfig
 
 SCALE_STEP = 0.1  # between the scales that a random crop chooses from
 CROP_BORDER = 128  # original pixels that the centre of a random crop keeps from the edge of a large image
@@ -32,7 +33,9 @@ def make_letterbox(image_hw: tuple[int, int], canvas_hw: tuple[int, int]) -> np.
     return np.array([scale[1], scale[0], shift[1], shift[0]])
 
 
-def make_eval_transform(image_hw: tuple[int, int], config: Config) -> tuple[np.ndarray, tuple[int, int]]:
+def make_eval_transform(
+    image_hw: tuple[int, int], config: Config | InferenceConfig
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the transform (float64 [4]) and the input size that evaluation and prediction give an image of a size."""
     if config.eval.resize == "keep":
         return make_keep(image_hw, config.model.input_multiple)

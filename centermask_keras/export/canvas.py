@@ -26,8 +26,13 @@ def make_keep(image_hw: tf.Tensor, multiple: int) -> tuple[tf.Tensor, tf.Tensor]
 
 def warp(image: tf.Tensor, transform: tf.Tensor, canvas_hw: tuple[int, int] | tf.Tensor) -> tf.Tensor:
     """Warp an image uint8 [h, w, 3] onto a black canvas: uint8 [H, W, 3], bilinear, within a grey level of OpenCV."""
-    rows = _resample(tf.cast(image, tf.uint8), transform[1], transform[3], canvas_hw[0], axis=0)
-    pixels = _resample(rows, transform[0], transform[2], canvas_hw[1], axis=1)
+
+    def along(axis: int, values: tf.Tensor) -> tf.Tensor:
+        return _resample(values, transform[1 - axis], transform[3 - axis], canvas_hw[axis], axis=axis)
+
+    # The longer side first: in between, a million pixels in a row would be as many in each row of the canvas.
+    shape = tf.shape(image)
+    pixels = tf.cond(shape[0] >= shape[1], lambda: along(1, along(0, image)), lambda: along(0, along(1, image)))
     return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
 
 

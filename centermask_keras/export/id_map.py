@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+FARTHEST = 1e9  # pixels
+
 
 def paint_id_map(
     boxes: tf.Tensor, masks: tf.Tensor, shown: tf.Tensor, image_hw: tf.Tensor, *, threshold: float
@@ -11,7 +13,8 @@ def paint_id_map(
     """Paint the objects of an image over each other, the highest score on top.
 
     Args:
-        boxes: float32 [K, 4], xyxy, original pixels, by falling score; may reach beyond the image.
+        boxes: float32 [K, 4], xyxy, original pixels, by falling score; may reach beyond the image. One that is not
+            finite, or without area, is left out.
         masks: float32 [K, M, M], probabilities on the grid of each box.
         shown: bool [K], the rows to paint.
         image_hw: int32 [2], original size.
@@ -20,7 +23,9 @@ def paint_id_map(
     Returns:
         uint16 [h, w, 1]: row of the object plus 1; 0 where there is none.
     """
-    rows = tf.cast(tf.reverse(tf.where(shown)[:, 0], [0]), tf.int32)
+    # Compared, not checked for NaN: what is no number is in no order.
+    sound = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=1) & tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    rows = tf.cast(tf.reverse(tf.where(shown & sound)[:, 0], [0]), tf.int32)
 
     def step(i: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         row = rows[i]

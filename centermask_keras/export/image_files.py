@@ -11,23 +11,29 @@ from typing import Any
 
 import tensorflow as tf
 
-MOST_PIXELS = 1 << 26
-"""Images with more pixels are refused by their header: 67 megapixels are 200 MB, decoded."""
 MOST_BLOCKS = 256  # blocks of a file that are searched for EXIF; it stands in one of the first
 
 UNKNOWN, JPEG, PNG, BMP, WEBP = range(5)
 
 NO_IMAGE = "expected a JPEG, PNG, BMP or WebP image"
 BAD_HEADER = "corrupt header"
-TOO_LARGE = f"more than {MOST_PIXELS} pixels"
-BAD_PIXELS = "truncated, corrupt or animated"
+ANIMATED = "an animated WebP: expected one picture"
+OTHER_BMP = "a BMP with run lengths or of other than 8, 24 or 32 bits: save it as PNG"
+BAD_PIXELS = "truncated or corrupt"
 
 
-def read_image(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def too_large(most_pixels: int, multiple: int = 1) -> str:
+    """Return the error of a file that is refused by its header."""
+    return f"more than {most_pixels} pixels" + (f" in multiples of {multiple}" if multiple > 1 else "")
+
+
+def read_image(contents: tf.Tensor, *, most_pixels: int, multiple: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode an image file in the orientation that a viewer shows.
 
     Args:
         contents: string scalar, JPEG, PNG, BMP or WebP.
+        most_pixels: larger images are refused by their header, before anything is decoded.
+        multiple: height and width are rounded up to multiples of this before they are held against that.
 
     Returns:
         uint8 [h, w, 3], RGB; [1, 1, 3] where there is an error.
@@ -37,18 +43,21 @@ def read_image(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     kind = _detect_format(contents)
     hw = attempt(lambda: _read_size(contents, data, kind), tf.zeros([2], tf.int64))
     readable = tf.reduce_min(hw) > 0
+    padded = (hw + multiple - 1) // multiple * multiple
     # Divided, not multiplied: two sides of a forged header can overflow their product.
-    small = readable & (hw[0] <= MOST_PIXELS // tf.maximum(hw[1], 1))
+    small = readable & (padded[0] <= most_pixels // tf.maximum(padded[1], 1))
+    unsupported = attempt(lambda: _find_unsupported(contents, data, kind), tf.constant(""))
     orientation = attempt(lambda: _read_orientation(data, kind), tf.ones([], tf.int64))
 
     def decode() -> tf.Tensor:
-        with tf.control_dependencies([tf.debugging.Assert(small, [hw])]):
+        with tf.control_dependencies([tf.debugging.Assert(small & tf.equal(unsupported, ""), [hw])]):
             return _turn_upright(_decode(tf.identity(contents), data, kind), orientation)
 
     image = attempt(decode, tf.zeros([0, 0, 3], tf.uint8))
     failed = tf.equal(tf.size(image), 0)
     error = tf.where(failed, BAD_PIXELS, "")
-    error = tf.where(small, error, TOO_LARGE)
+    error = tf.where(tf.equal(unsupported, ""), error, unsupported)
+    error = tf.where(small, error, too_large(most_pixels, multiple))
     error = tf.where(readable, error, BAD_HEADER)
     error = tf.where(tf.equal(kind, UNKNOWN), NO_IMAGE, error)
     return tf.cond(failed, lambda: tf.zeros([1, 1, 3], tf.uint8), lambda: image), error
@@ -112,7 +121,8 @@ def _read_orientation(data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
     def jpeg(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
         marker, length = _number(data, position + 1, 1), _number(data, position + 2, 2)
         found = (marker == 0xE1) & (_number(data, position + 4, 4) == int.from_bytes(b"Exif", "big"))
-        return found, position + 10, tf.where(marker == 0xDA, end, position + 2 + length)
+        following = tf.where(marker == 0xFF, position + 1, position + 2 + length)  # any number of these may fill up
+        return found, position + 10, tf.where(marker == 0xDA, end, following)
 
     def png(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
         length, name = _number(data, position, 4), _number(data, position + 4, 4)
@@ -153,6 +163,23 @@ def _read_exif(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.where((values[0] >= 1) & (values[0] <= 8), values[0], tf.ones([], tf.int64))
 
 
+def _find_unsupported(contents: tf.Tensor, data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
+    """Name what the library decodes and TensorFlow does not, or a reason not to; empty if there is none of it."""
+
+    def bmp() -> tf.Tensor:
+        bits, compression = _number(data, 28, 2, little=True), _number(data, 30, 4, little=True)
+        supported = tf.reduce_any(bits == tf.constant([8, 24, 32], tf.int64)) & (compression != 1)
+        return tf.where(supported, "", OTHER_BMP)
+
+    def webp() -> tf.Tensor:
+        extended = tf.equal(tf.strings.substr(contents, 12, 4), b"VP8X")
+        animated = extended & (_number(data, 20, 1) // 2 % 2 == 1)  # each frame would have the full size
+        return tf.where(animated, ANIMATED, "")
+
+    none = lambda: tf.constant("")  # noqa: E731
+    return tf.switch_case(kind, {UNKNOWN: none, JPEG: none, PNG: none, BMP: bmp, WEBP: webp})
+
+
 def _decode(contents: tf.Tensor, data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
     """Decode to uint8 [h, w, 3], RGB, as it is stored."""
 
@@ -167,17 +194,11 @@ def _decode(contents: tf.Tensor, data: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
         colors = tf.reshape(data[palette : _number(data, 10, 4, little=True)], [-1, 4])[:, 2::-1]  # blue, green, red, 0
         return tf.gather(colors, tf.cast(tf.image.decode_bmp(contents)[..., 0], tf.int32))
 
-    def webp() -> tf.Tensor:
-        extended = tf.equal(tf.strings.substr(contents, 12, 4), b"VP8X")
-        animated = extended & (_number(data, 20, 1) // 2 % 2 == 1)
-        with tf.control_dependencies([tf.debugging.Assert(~animated, [b"animated"])]):  # each frame has the full size
-            return tf.io.decode_webp(tf.identity(contents))[0, ..., :3]
-
     cases = {
         JPEG: lambda: tf.image.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
         PNG: lambda: tf.image.decode_png(contents, channels=3),
         BMP: bmp,
-        WEBP: webp,
+        WEBP: lambda: tf.io.decode_webp(contents)[0, ..., :3],
     }
     image = tf.switch_case(kind, {UNKNOWN: lambda: tf.zeros([0, 0, 3], tf.uint8), **cases})
     return tf.ensure_shape(image, [None, None, 3])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import tensorflow as tf
 import tf2onnx
 
 from centermask_keras.detectors import CenterMask
-from centermask_keras.export.saved_model import network_hw
 from centermask_keras.runtimes.description import FILE, LABELS, Description
 
 OPSET = 18  # the highest that tf2onnx writes
@@ -26,19 +24,18 @@ def export_onnx(
 
     Args:
         detector: the detector, float32.
-        description: its configuration and classes; it travels in the metadata of the file.
+        description: it travels in the metadata of the file.
         folder: where the file goes; its name is the file's.
         canvases: not used.
 
     Returns:
         Precision to file.
     """
-    images = tf.TensorSpec([None, *network_hw(description.config), 3], tf.uint8, name="images")
+    images = tf.TensorSpec([None, *description.config.network_hw, 3], tf.uint8, name="images")
     traced = tf.function(lambda images: dict(detector.detect(images)), input_signature=[images], autograph=False)
     model, _ = tf2onnx.convert.from_function(traced, input_signature=[images], opset=OPSET)
     name_axes(model)
-    names = "\n".join(category.name for category in description.categories)
-    onnx.helper.set_model_props(model, {FILE: json.dumps(description.to_json(), ensure_ascii=False), LABELS: names})
+    onnx.helper.set_model_props(model, {FILE: description.text(), LABELS: description.labels()})
     path = folder / f"{folder.name}.onnx"
     onnx.save(model, path)
     return {"fp32": path}

@@ -13,7 +13,7 @@ from centermask_keras.predictor import SCORE_THRESHOLD, Predictor
 from centermask_keras.structures import Detections
 
 SAME_BOX = 0.5
-"""IoU of two boxes, of one class, that are the same object."""
+"""IoU of two boxes that are the same object."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Tolerance:
         boxes: input pixels.
         scores: of 1.
         mask_iou: at least this.
-        lost: share of the objects that may have no counterpart.
+        lost: share of the objects that may have no counterpart, or one of another class.
         worst: boxes, scores and masks are judged by the worst object, or by the mean of all.
     """
 
@@ -35,12 +35,17 @@ class Tolerance:
     worst: bool
 
 
-# The lower precisions are held to what shows that they work; what they cost in AP is measured, not guessed from this.
+# Of the lower precisions about 2.5 times the most that was measured on trained models: that of nuclei (182 objects)
+# and a demo of 5 classes (33 objects). Neither lost an object.
+#             boxes px             scores             mask IoU
+#   fp16      0.001 and 0.064      6e-5 and 8e-5      0.9999 and 0.9989
+#   dynamic   0.053 and 0.206      0.0033 and 0.0028  0.9951 and 0.9914
+#   int8      0.117 and 0.143      0.0056 and 0.0032  0.9898 and 0.9944
 TOLERANCES = {
     "fp32": Tolerance(boxes=0.05, scores=1e-4, mask_iou=0.999, lost=0.0, worst=True),
-    "fp16": Tolerance(boxes=0.1, scores=5e-3, mask_iou=0.99, lost=0.02, worst=False),
-    "dynamic": Tolerance(boxes=3.0, scores=0.08, mask_iou=0.9, lost=0.2, worst=False),
-    "int8": Tolerance(boxes=3.0, scores=0.08, mask_iou=0.9, lost=0.2, worst=False),
+    "fp16": Tolerance(boxes=0.15, scores=1e-3, mask_iou=0.997, lost=0.02, worst=False),
+    "dynamic": Tolerance(boxes=0.5, scores=0.01, mask_iou=0.98, lost=0.05, worst=False),
+    "int8": Tolerance(boxes=0.4, scores=0.015, mask_iou=0.975, lost=0.05, worst=False),
 }
 
 
@@ -49,31 +54,50 @@ class Parity:
     """How far an exported file is from Keras.
 
     Attributes:
-        boxes: per object of the reference with a counterpart, the largest difference of an edge, input pixels.
+        boxes: per pair of objects of one class, the largest difference of an edge, input pixels.
         scores: the same for scores.
         mask_iou: the same for masks, cut at the threshold, on their grids.
+        objects: objects of the reference.
+        other_class: objects of the reference whose counterpart is of another class.
         lost: objects on either side without a counterpart on the other.
+        not_finite: valid objects of the file with a box, score or mask that is not finite.
         milliseconds: per image, the median.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     mask_iou: np.ndarray
+    objects: int
+    other_class: int
     lost: int
+    not_finite: int
     milliseconds: float
+
+    def figures(self, *, worst: bool) -> tuple[float, float, float]:
+        """Return boxes, scores and mask IoU of the worst pair, or the means; NaN where there is no pair."""
+        if not len(self.boxes):
+            return (float("nan"),) * 3
+        over, under = (np.max, np.min) if worst else (np.mean, np.mean)
+        return float(over(self.boxes)), float(over(self.scores)), float(under(self.mask_iou))
 
     def faults(self, tolerance: Tolerance) -> list[str]:
         """Say what is out of tolerance."""
-        over, under = (np.max, np.min) if tolerance.worst else (np.mean, np.mean)
-        boxes, scores, mask_iou = over(self.boxes), over(self.scores), under(self.mask_iou)
-        allowed = tolerance.lost * len(self.boxes)
         faults = []
-        if boxes > tolerance.boxes:
+        if self.not_finite:
+            faults.append(f"expected finite numbers, received {self.not_finite} objects with others")
+        if not len(self.boxes):
+            return [*faults, f"expected the {self.objects} objects that Keras finds, received none of them"]
+        boxes, scores, mask_iou = self.figures(worst=tolerance.worst)
+        # Asked for what is right, not for what is wrong: NaN is neither above nor below anything.
+        if not boxes <= tolerance.boxes:
             faults.append(f"boxes: expected within {tolerance.boxes} px, received {boxes:.3g}")
-        if scores > tolerance.scores:
+        if not scores <= tolerance.scores:
             faults.append(f"scores: expected within {tolerance.scores}, received {scores:.2g}")
-        if mask_iou < tolerance.mask_iou:
+        if not mask_iou >= tolerance.mask_iou:
             faults.append(f"mask IoU: expected at least {tolerance.mask_iou}, received {mask_iou:.4f}")
+        allowed = tolerance.lost * self.objects
+        if self.other_class > allowed:
+            faults.append(f"classes: expected at most {allowed:.1f} others, received {self.other_class}")
         if self.lost > allowed:
             faults.append(f"objects without a counterpart: expected at most {allowed:.1f}, received {self.lost}")
         return faults
@@ -92,30 +116,35 @@ def compare(
             counterpart may score less.
 
     Raises:
-        CenterMaskError: no object in any image: nothing could be compared.
+        CenterMaskError: the reference finds no object in any image: nothing can be compared.
     """
     threshold = reference.config.eval.mask_threshold
-    pairs: list[tuple[float, float, float]] = []
+    differences: list[tuple[float, float, float]] = []
     seconds: list[float] = []
-    lost = 0
+    objects = other_class = lost = not_finite = 0
     for canvas in canvases:
-        expected = reference.detect(canvas[None])
+        expected = _rows(reference.detect(canvas[None]))
         other.detect(canvas[None])  # the first run of a size prepares
         begin = time.perf_counter()
         received = other.detect(canvas[None])
         seconds.append(time.perf_counter() - begin)
-        expected, received = _rows(expected), _rows(received)
-        found, missing = _match(expected, received, score_threshold)
-        _, surplus = _match(received, expected, score_threshold)
+        received = _rows(received)
+        not_finite += _count_not_finite(received)
+        pairs, missing = match(expected, received, score_threshold)
+        _, surplus = match(received, expected, score_threshold)
+        objects += len(pairs) + missing
         lost += missing + surplus
-        pairs += [_differ(expected, i, received, j, threshold) for i, j in found]
-    if not pairs:
+        alike = [(i, j) for i, j in pairs if expected["classes"][i] == received["classes"][j]]
+        other_class += len(pairs) - len(alike)
+        differences += [_differ(expected, i, received, j, threshold) for i, j in alike]
+    if not objects:
         raise CenterMaskError(
             f"expected objects that score {score_threshold} or more in the sample images, received none: nothing could "
             "be compared. Pass --images with a folder of images that the model knows"
         )
-    boxes, scores, mask_iou = (np.array(column) for column in zip(*pairs, strict=True))
-    return Parity(boxes, scores, mask_iou, lost, 1e3 * float(np.median(seconds)))
+    boxes, scores, mask_iou = np.array(differences, float).reshape(-1, 3).T
+    milliseconds = 1e3 * float(np.median(seconds))
+    return Parity(boxes, scores, mask_iou, objects, other_class, lost, not_finite, milliseconds)
 
 
 def _rows(detections: Detections) -> Detections:
@@ -124,16 +153,34 @@ def _rows(detections: Detections) -> Detections:
     return {name: np.asarray(value[0])[valid] for name, value in detections.items()}
 
 
-def _match(expected: Detections, received: Detections, score_threshold: float) -> tuple[list[tuple[int, int]], int]:
-    """Pair each object from the threshold on with the one of its class whose box is most alike: pairs, and the rest."""
+def _count_not_finite(rows: Detections) -> int:
+    finite = np.isfinite(rows["scores"])
+    finite &= np.isfinite(rows["boxes"]).all(axis=1) & np.isfinite(rows["masks"]).all(axis=(1, 2))
+    return int((~finite).sum())
+
+
+def match(expected: Detections, received: Detections, score_threshold: float) -> tuple[list[tuple[int, int]], int]:
+    """Pair each object from the threshold on with one whose box is alike, of its class if there is one.
+
+    Args:
+        expected, received: rows of one image, by falling score.
+        score_threshold: objects of `expected` that score less are left out.
+
+    Returns:
+        Rows of both that belong together, each in one pair at most; how many found none.
+    """
     pairs, left = [], 0
+    free = np.ones(len(received["scores"]), bool)
     for i in np.flatnonzero(expected["scores"] >= score_threshold):
-        same_class = received["classes"] == expected["classes"][i]
-        iou = np.where(same_class, _box_iou(expected["boxes"][i], received["boxes"]), 0.0)
-        if iou.size and iou.max() >= SAME_BOX:
-            # Of several on one spot the one with the nearest score.
-            alike = iou - 0.1 * np.abs(received["scores"] - expected["scores"][i])
-            pairs.append((int(i), int(alike.argmax())))
+        iou = np.nan_to_num(_box_iou(expected["boxes"][i], received["boxes"]))
+        # Of several on one spot the one of the same class, then the one with the nearest score.
+        apart = np.nan_to_num(np.abs(received["scores"] - expected["scores"][i]), nan=1.0)
+        alike = iou - 0.1 * apart + (received["classes"] == expected["classes"][i])
+        alike = np.where(free & (iou >= SAME_BOX), alike, -np.inf)
+        if alike.size and np.isfinite(alike.max()):
+            j = int(alike.argmax())
+            free[j] = False
+            pairs.append((int(i), j))
         else:
             left += 1
     return pairs, left
@@ -142,7 +189,8 @@ def _match(expected: Detections, received: Detections, score_threshold: float) -
 def _box_iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
-    return shared / (np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared)
+    with np.errstate(invalid="ignore"):  # boxes that are not finite, or without area: NaN
+        return shared / (np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared)
 
 
 def _differ(a: Detections, i: int, b: Detections, j: int, threshold: float) -> tuple[float, float, float]:

@@ -5,14 +5,13 @@ The graph holds TensorFlow operations and variables only: neither Keras nor this
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from centermask_keras.config import Config
 from centermask_keras.detectors import CenterMask
 from centermask_keras.export.canvas import make_keep, make_letterbox, to_original, warp
 from centermask_keras.export.id_map import paint_id_map
@@ -22,7 +21,11 @@ from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Descripti
 from centermask_keras.structures import Detections
 
 VERSION = "1"  # TensorFlow Serving serves the folder with the highest number
-PARALLEL_IMAGES = 4  # decoded at once; each may take MOST_PIXELS
+MOST_PIXELS = 1 << 26
+"""Of an image that is letterboxed: 67 megapixels are 200 MB, decoded."""
+MOST_KEPT_PIXELS = 1 << 24
+"""Of the input of a network that takes images at their own size: the maps of 17 megapixels are several GB."""
+PARALLEL_IMAGES = 4  # decoded or painted at once; each may take MOST_PIXELS
 SIGNATURE_NAMES = ("serving_default", "id_map", "tensor", "describe")
 FIELDS = ("boxes", "scores", "classes", "valid", "masks")
 
@@ -32,17 +35,17 @@ class ServedModel(tf.Module):
 
     Args:
         detector: the detector, float32.
-        description: its configuration and classes; `eval` says how images are brought to the network.
+        description: classes, and how images are brought to the network.
     """
 
     def __init__(self, detector: CenterMask, description: Description):
         super().__init__()
-        config = description.config
+        self._config = config = description.config
+        self._model = detector.config.model
         self._detector = detector.detect
         self._weights = [variable.value for variable in detector.variables]  # what a SavedModel keeps
-        self._config = config
-        self._description = json.dumps(description.to_json(), ensure_ascii=False)
-        height, width = network_hw(config)
+        self._description = description.text()
+        height, width = config.network_hw
         images = tf.TensorSpec([None, height, width, 3], tf.uint8, name="images")
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
         self.tensor = tf.function(self._tensor, input_signature=[images], autograph=False)
@@ -78,7 +81,7 @@ class ServedModel(tf.Module):
 
         image_hw = tf.maximum(found["image_hw"], 1)  # TensorFlow ends the process over a PNG of no pixels
         rows = (found["boxes"], found.pop("masks"), shown, image_hw)
-        return {**found, "id_map_bytes": tf.map_fn(paint, rows, fn_output_signature=tf.string)}
+        return {**found, "id_map_bytes": _map(paint, rows, tf.string)}
 
     def _find(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Find the objects of image files: boxes in original pixels, zeros where a file is not readable."""
@@ -97,28 +100,29 @@ class ServedModel(tf.Module):
         canvas_hw = self._config.data.input_hw
 
         def read(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-            image, error = read_image(contents)
+            image, error = read_image(contents, most_pixels=MOST_PIXELS)
             image_hw = tf.shape(image)[:2]
             transform = make_letterbox(image_hw, canvas_hw)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [*canvas_hw, 3])
             return {"canvas": canvas, "error": error, "transform": transform, "image_hw": image_hw}
 
         signature = {**_IMAGE, "canvas": tf.TensorSpec([*canvas_hw, 3], tf.uint8)}
-        rows = tf.map_fn(read, image_bytes, fn_output_signature=signature, parallel_iterations=PARALLEL_IMAGES)
+        rows = _map(read, image_bytes, signature)
         return {**self._detect(rows.pop("canvas")), **rows}
 
     def _find_one_by_one(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Run each image at its own size; what an image gives does not depend on its neighbours."""
+        multiple = self._config.model.input_multiple
 
         def find(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-            image, error = read_image(contents)
+            image, error = read_image(contents, most_pixels=MOST_KEPT_PIXELS, multiple=multiple)
             image_hw = tf.shape(image)[:2]
-            transform, canvas_hw = make_keep(image_hw, self._config.model.input_multiple)
+            transform, canvas_hw = make_keep(image_hw, multiple)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [None, None, 3])
             found = {name: value[0] for name, value in self._detect(canvas[None]).items()}
             return {**found, "error": error, "transform": transform, "image_hw": image_hw}
 
-        model = self._config.model
+        model = self._model
         count, size = model.max_detections, model.mask_size_infer
         shapes = {"boxes": [count, 4], "masks": [count, size, size]}
         dtypes = {"classes": tf.int32, "valid": tf.bool}
@@ -133,9 +137,9 @@ _IMAGE = {
 }
 
 
-def network_hw(config: Config) -> tuple[int | None, int | None]:
-    """Return the height and width of the network's input; None where the image decides."""
-    return config.data.input_hw if config.eval.resize == "letterbox" else (None, None)
+def _map(compute: Callable, rows: Any, signature: Any) -> Any:
+    """Compute something of each row, several at once."""
+    return tf.map_fn(compute, rows, fn_output_signature=signature, parallel_iterations=PARALLEL_IMAGES)
 
 
 def export_saved_model(
@@ -145,7 +149,7 @@ def export_saved_model(
 
     Args:
         detector: the detector, float32.
-        description: its configuration and classes.
+        description: what travels with it.
         folder: where the version folder goes.
         canvases: not used.
 
@@ -157,7 +161,6 @@ def export_saved_model(
     tf.saved_model.save(served, str(path), signatures=signatures)
     extra = path / EXTRA
     extra.mkdir(exist_ok=True)
-    (extra / FILE).write_text(json.dumps(description.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    names = "".join(f"{category.name}\n" for category in description.categories)
-    (extra / LABELS).write_text(names, encoding="utf-8")
+    (extra / FILE).write_text(description.text(), encoding="utf-8")
+    (extra / LABELS).write_text(description.labels(), encoding="utf-8")
     return {"fp32": path}

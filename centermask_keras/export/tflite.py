@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_quantizer.qtyping import TFLOperationName as Operation
@@ -17,13 +18,10 @@ from ai_edge_quantizer.quantizer import Quantizer
 from tf2onnx import tf_loader
 
 from centermask_keras.detectors import CenterMask
-from centermask_keras.export.saved_model import network_hw
+from centermask_keras.detectors.centernet import ImageNormalization
 from centermask_keras.runtimes.description import FILE, LABELS, Description
 
 SIGNATURE = "serving_default"
-INT8_LAYERS = r"/network(_\d+)?/(?!normalization)(?!.*(heatmap|saliency)_2)"
-"""What int8 computes: the network but for the normalisation of colours and the last layers of its heads, whose 256
-steps would make neighbours on the heatmap equal. Point heads, decoding and masks stay in float."""
 INT8_OPERATIONS = (
     Operation.CONV_2D,
     Operation.DEPTHWISE_CONV_2D,
@@ -33,7 +31,14 @@ INT8_OPERATIONS = (
     Operation.PAD,
     Operation.RESHAPE,
     Operation.TRANSPOSE,
+    Operation.MUL,
+    Operation.MEAN,
+    Operation.HARD_SWISH,
+    Operation.RESIZE_NEAREST_NEIGHBOR,
 )
+"""What int8 computes where the network has it: the last four are those of MobileNetV3 and of a feature pyramid."""
+FLOAT_LAYERS = (ImageNormalization, keras.layers.GroupNormalization)
+"""Sums of squares over a whole image: 256 steps are too few for them."""
 CALIBRATION_SIDE = 512  # pixels; every map of an image is in memory at once
 
 
@@ -44,7 +49,7 @@ def export_tflite(
 
     Args:
         detector: the detector, float32.
-        description: its configuration and classes; it travels in an archive at the end of each file.
+        description: it travels in an archive at the end of each file.
         folder: where the files go; its name is theirs.
         canvases: prepared images uint8 [H, W, 3], real ones, to calibrate int8 with.
 
@@ -52,9 +57,9 @@ def export_tflite(
         Precision to file.
     """
     with tempfile.TemporaryDirectory() as source:
-        save_frozen(detector, network_hw(description.config), source)
+        save_frozen(detector, description.config.network_hw, source)
         contents = {precision: convert(source) for precision, convert in PRECISIONS.items()}
-    contents["int8"] = quantize(contents["fp32"], canvases)
+    contents["int8"] = quantize(contents["fp32"], int8_layers(detector.network), canvases)
     paths = {}
     for precision, content in contents.items():
         paths[precision] = folder / f"{folder.name}_{precision}.tflite"
@@ -114,18 +119,45 @@ PRECISIONS: dict[str, Callable[[str], bytes]] = {
 }
 
 
-def quantize(model: bytes, canvases: Sequence[np.ndarray]) -> bytes:
+def int8_layers(network: keras.Model) -> str:
+    """Return a pattern of the tensors that int8 computes, by the names that they have in a .tflite file.
+
+    The network but for `FLOAT_LAYERS` and the last layers before its outputs: 256 steps would make neighbours on a
+    heatmap equal, and each of the equals is a peak. Point heads, decoding and masks are no part of it.
+    """
+    outputs = {name: value for name, value in network.output.items() if name != "features"}
+    names = last_layers(keras.tree.flatten(outputs))
+    names |= {layer.name for layer in network._flatten_layers() if isinstance(layer, FLOAT_LAYERS)}
+    names = "|".join(re.escape(name) for name in sorted(names))
+    # Keras numbers the scopes of layers that are called again; fused operations join their names by semicolons.
+    return rf"^(?!.*/(?:{names})(?:_\d+)?(?:[/;]|$)).*/network(?:_\d+)?/"
+
+
+def last_layers(outputs: Sequence[keras.KerasTensor]) -> set[str]:
+    """Name the layers that symbolic tensors come out of, back to the first one with a kernel, into models inside."""
+    names: set[str] = set()
+    for output in outputs:
+        layer, node, index = output._keras_history
+        if isinstance(layer, keras.Model):
+            names |= last_layers([layer.outputs[index]])
+            continue
+        names.add(layer.name)
+        if not hasattr(layer, "kernel"):
+            names |= last_layers(layer._inbound_nodes[node].input_tensors)
+    return names
+
+
+def quantize(model: bytes, layers: str, canvases: Sequence[np.ndarray]) -> bytes:
     """Compute the network in int8, with ranges from real images, and the rest of the graph in float.
 
     Args:
         model: the content of a float .tflite file.
+        layers: pattern of the tensors to compute in int8 (see `int8_layers`).
         canvases: prepared images uint8 [H, W, 3].
     """
     quantizer = Quantizer(model)
     for operation in INT8_OPERATIONS:
-        quantizer.add_static_config(
-            regex=INT8_LAYERS, operation_name=operation, activation_num_bits=8, weight_num_bits=8
-        )
+        quantizer.add_static_config(regex=layers, operation_name=operation, activation_num_bits=8, weight_num_bits=8)
     ranges: dict[str, dict[str, np.ndarray]] = {}
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         for canvas in canvases:
@@ -143,14 +175,13 @@ def _center(canvas: np.ndarray, side: int) -> np.ndarray:
 
 
 def _widen(before: dict[str, np.ndarray] | None, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if not before:
-        return found
+    if not before or not found:  # of a tensor that is not calibrated
+        return before or found
     return {"min": np.minimum(before["min"], found["min"]), "max": np.maximum(before["max"], found["max"])}
 
 
 def describe(path: Path, description: Description) -> None:
     """Append the description and the class names as an archive, which readers of the graph do not see."""
-    names = "".join(f"{category.name}\n" for category in description.categories)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(FILE, json.dumps(description.to_json(), indent=2, ensure_ascii=False) + "\n")
-        archive.writestr(LABELS, names)
+        archive.writestr(FILE, description.text())
+        archive.writestr(LABELS, description.labels())

@@ -1,4 +1,4 @@
-"""What an exported file says about itself: configuration and classes, so that it is enough to predict.
+"""What an exported file says about itself: how images are brought to it, and its classes. Enough to predict.
 
 Stage: runtimes; written by `export/`. It travels inside of every file: in the `assets.extra` folder of a SavedModel, in
 the archive at the end of a .tflite file, in the metadata of an .onnx file.
@@ -10,8 +10,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from centermask_keras.config import Config, parse_config
+from pydantic import ValidationError
+
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.inference_config import InferenceConfig
 from centermask_keras.objects import Category
 
 EXTRA = "assets.extra"
@@ -20,7 +22,8 @@ FILE = "centermask.json"
 """Name of the description inside of an exported file."""
 LABELS = "labels.txt"
 """Class names, one a line, beside it: other software looks for them there."""
-INPUT = "uint8 [batch, height, width, 3], RGB, 0..255; normalised inside of the graph"
+FORMAT = 1
+"""Of the description. It rises when files change in a way that older versions of this package would misread."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,39 @@ class Description:
     """What a predictor needs to know of a model.
 
     Attributes:
-        config: the configuration; `eval` and `data.input_hw` say how images are brought to the network.
+        config: how images are brought to the network and masks are cut.
         categories: names and dataset ids of the classes, in their order.
     """
 
-    config: Config
+    config: InferenceConfig
     categories: list[Category]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `parse_description` reads back."""
         return {
-            "input": INPUT,
+            "format": FORMAT,
+            "input": describe_input(self.config),
             "categories": [vars(category) for category in self.categories],
-            "config": json.loads(self.config.to_json()),
+            "config": self.config.model_dump(mode="json"),
         }
+
+    def text(self) -> str:
+        """Return that as the text of `FILE`."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    def labels(self) -> str:
+        """Return the text of `LABELS`."""
+        return "".join(f"{category.name}\n" for category in self.categories)
+
+
+def describe_input(config: InferenceConfig, batch: str = "batch") -> str:
+    """Say what the network takes."""
+    if config.eval.resize == "letterbox":
+        height, width = config.data.input_hw
+        sides = f"{height}, {width}, 3]"
+    else:
+        sides = f"height, width, 3], height and width multiples of {config.model.input_multiple}"
+    return f"uint8 [{batch}, {sides}, RGB, 0..255; normalised inside of the graph"
 
 
 def parse_description(text: str | bytes, source: str) -> Description:
@@ -52,15 +74,29 @@ def parse_description(text: str | bytes, source: str) -> Description:
         source: names the file in errors.
 
     Raises:
-        CenterMaskError: not the description of an exported model.
+        CenterMaskError: not the description of an exported model, or that of a later version.
     """
     try:
         values = json.loads(text)
+        version = int(values["format"])
         categories = [Category(int(row["id"]), str(row["name"])) for row in values["categories"]]
-        config = json.dumps(values["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CenterMaskError(f"{source}: expected the description of an exported model, received {error!r}") from None
-    return Description(parse_config(config, source=source), categories)
+        # Through JSON: strict mode then takes a list for a tuple.
+        config = InferenceConfig.model_validate_json(json.dumps(values["config"])) if version == FORMAT else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = _explain(error) if isinstance(error, ValidationError) else repr(error)
+        raise CenterMaskError(f"{source}: expected the description of an exported model, received {reason}") from None
+    if config is None:
+        raise CenterMaskError(
+            f"{source}: expected a description of format {FORMAT}, received {version}. Update centermask-keras"
+        )
+    if len(categories) != config.model.num_classes:
+        raise CenterMaskError(f"{source}: expected {config.model.num_classes} categories, received {len(categories)}")
+    return Description(config, categories)
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, ('config', *problem['loc'])))}: {problem['msg']}"
 
 
 def missing_description(source: str) -> CenterMaskError:

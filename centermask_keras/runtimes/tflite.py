@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.predictor import Predictor
 from centermask_keras.runtimes.description import FILE, missing_description, parse_description
 from centermask_keras.structures import Detections
@@ -33,10 +34,17 @@ class TFLitePredictor(Predictor):
             raise missing_description(str(path)) from None
         description = parse_description(text, str(path))
         super().__init__(description.config, description.categories)
-        interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
-        self._run = interpreter.get_signature_runner()  # fits the graph to the size of its input
+        try:
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+            self._run = interpreter.get_signature_runner()  # fits the graph to the size of its input
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CenterMaskError(f"{path}: expected a TFLite model, received: {reason}") from None
 
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3], one after the other; arrays come back."""
+        if not len(images):
+            rows = self._run.get_output_details().items()
+            return {name: np.zeros((0, *row["shape"][1:]), row["dtype"]) for name, row in rows}
         found = [self._run(images=image[None]) for image in images]
         return {name: np.concatenate([row[name] for row in found]) for name in found[0]}

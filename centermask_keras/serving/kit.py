@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.export.formats import check_name
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_WARM_UPS = 1000  # TensorFlow Serving refuses files of more
@@ -77,11 +77,7 @@ def write_kit(folder: Path, version: Path, images: Sequence[Path]) -> list[Path]
     Raises:
         CenterMaskError: the name of the folder is none that a URL can hold.
     """
-    name = folder.resolve().name
-    if not name.isascii() or not all(letter.isalnum() or letter in "_-." for letter in name):
-        raise CenterMaskError(
-            f"{folder}: expected a name of letters, digits, _ - and . to serve it by, received {name}"
-        )
+    name = check_name(folder)
     target = folder / "serving"
     target.mkdir(parents=True, exist_ok=True)
     allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in BATCH_SIZES)

@@ -10,13 +10,25 @@ import pytest
 from PIL import Image
 
 from centermask_keras.config import load_config
-from centermask_keras.export.export import Exported, export_run, make_canvas
+from centermask_keras.data.images import read_image
+from centermask_keras.export.export import export_run
+from centermask_keras.export.formats import TITLES
+from centermask_keras.export.parity import TOLERANCES, Tolerance
+from centermask_keras.export.record import Exported
 from centermask_keras.inference import build, load
 from centermask_keras.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOAT32 = "model.dtype_policy=float32"
 EXIF_ORIENTATION = 0x0112
+# Of random weights: their maps are noise, in which quantisation moves many a peak by a cell or below the threshold.
+# Measured on `demo` (173 objects; means, and objects lost on either side): fp16 0.019 px, 3e-4, 0.9992, none; dynamic
+# 0.91 px, 0.014, 0.976, 26; int8 1.2 px, 0.012, 0.968, 38. What is shipped is held to TOLERANCES: see `nuclei`.
+RANDOM = {
+    "fp16": Tolerance(boxes=0.3, scores=3e-3, mask_iou=0.985, lost=0.04, worst=False),
+    "dynamic": Tolerance(boxes=2.0, scores=0.04, mask_iou=0.94, lost=0.35, worst=False),
+    "int8": Tolerance(boxes=2.5, scores=0.04, mask_iou=0.93, lost=0.45, worst=False),
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class ExportedModel:
     folder: Path
     images: dict[str, Path]
     files: dict[str, Exported]
+    tolerances: dict[str, Tolerance]
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +85,10 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
     predictor = build(config)
     detector, rng = predictor.detector, np.random.default_rng(0)
     for layer in detector.network._flatten_layers():
-        if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing
-            layer.kernel.assign(rng.normal(0, 0.01, layer.kernel.shape))
+        if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing; larger ones make chaos of rounding
+            layer.kernel.assign(rng.normal(0, 0.001, layer.kernel.shape))
     detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
-    canvases = np.stack([make_canvas(images[name], predictor) for name in ("portrait", "landscape")])
+    canvases = np.stack([predictor.prepare(read_image(images[name]))[0] for name in ("portrait", "landscape")])
     spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, highest=-0.9)
     spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, highest=0.0)
     masks = predictor.detect(canvases)["masks"]
@@ -97,12 +110,16 @@ def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.nd
     layer.bias.assign(layer.bias + highest - black.max(axis=(0, 1)))
 
 
-def export_all(run: Path, folder: Path, images: dict[str, Path], *overrides: str) -> ExportedModel:
+def export_all(
+    run: Path, folder: Path, images: dict[str, Path], tolerances: dict[str, Tolerance], formats=TITLES
+) -> ExportedModel:
     """Export a run in every format; the export itself holds its files to Keras."""
     used = [path for name, path in images.items() if name not in ("nothing", "one_pixel_high")]
-    exported = export_run(run, folder, ("saved_model", "tflite", "onnx"), used, overrides=overrides)
-    files = {row.title: row for row in exported}
-    return ExportedModel(load(run, [*overrides, FLOAT32]), folder, images, files)
+    with pytest.MonkeyPatch.context() as patch:
+        for precision, tolerance in tolerances.items():
+            patch.setitem(TOLERANCES, precision, tolerance)
+        files = {row.title: row for row in export_run(run, folder, formats, used)}
+    return ExportedModel(load(run, [FLOAT32]), folder, images, files, TOLERANCES | tolerances)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +127,7 @@ def demo(photos, tmp_path_factory) -> ExportedModel:
     """A class-specific model of 5 classes, 128 x 128."""
     folder = tmp_path_factory.mktemp("demo")
     run = make_random_run(folder / "run", "demo", photos, 'model.saliency="class_specific"', "model.max_detections=100")
-    return export_all(run, folder / "demo", photos)
+    return export_all(run, folder / "demo", photos, RANDOM)
 
 
 @pytest.fixture(scope="session")
@@ -118,10 +135,19 @@ def coco(photos, tmp_path_factory) -> ExportedModel:
     """A DLA-34 with deformable convolutions, 80 classes, 512 x 512."""
     folder = tmp_path_factory.mktemp("coco")
     run = make_random_run(folder / "run", "dla34", photos)
-    return export_all(run, folder / "coco", photos)
+    return export_all(run, folder / "coco", photos, RANDOM)
 
 
 @pytest.fixture(scope="session")
 def nuclei(slides, tmp_path_factory) -> ExportedModel:
     """The shipped model of nuclei, which takes images of any size."""
-    return export_all(ROOT / "saved_models" / "nuclei", tmp_path_factory.mktemp("nuclei") / "nuclei", slides)
+    return export_all(ROOT / "saved_models" / "nuclei", tmp_path_factory.mktemp("nuclei") / "nuclei", slides, {})
+
+
+@pytest.fixture(scope="session")
+def mobile(photos, tmp_path_factory) -> ExportedModel:
+    """A MobileNetV3 of 8 classes, 160 x 160, as TFLite only."""
+    folder = tmp_path_factory.mktemp("mobile")
+    small = ("data.input_hw=[160, 160]", "model.num_classes=8", "model.mask_size_infer=32")
+    run = make_random_run(folder / "run", "mobile", photos, *small)
+    return export_all(run, folder / "mobile", photos, RANDOM, formats=("tflite",))

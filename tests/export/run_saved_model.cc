@@ -1,5 +1,5 @@
 // Runs the serving_default signature of a SavedModel on image files, as TensorFlow Serving does, and prints for each
-// file its error, or the number of valid detections and the highest score.
+// file its error, or the number of detections that score 0.3 or more and the highest score.
 //
 //     run_saved_model FOLDER FILE...
 #include <fstream>
@@ -40,10 +40,12 @@ int main(int argc, char** argv) {
   }
   for (int i = 0; i < count; ++i) {
     const std::string error = outputs[0].vec<tensorflow::tstring>()(i);
-    int valid = 0;
-    for (int k = 0; k < outputs[1].dim_size(1); ++k) valid += outputs[1].matrix<bool>()(i, k);
+    int shown = 0;
+    for (int k = 0; k < outputs[1].dim_size(1); ++k) {
+      shown += outputs[1].matrix<bool>()(i, k) && outputs[2].matrix<float>()(i, k) >= 0.3f;
+    }
     if (error.empty()) {
-      std::cout << valid << " " << outputs[2].matrix<float>()(i, 0) << std::endl;
+      std::cout << shown << " " << outputs[2].matrix<float>()(i, 0) << std::endl;
     } else {
       std::cout << error << std::endl;
     }

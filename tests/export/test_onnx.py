@@ -46,7 +46,7 @@ def test_axes_of_any_size_are_named():
 
 def test_classes_and_configuration_travel_with_the_file(graph, demo):
     metadata = {row.key: row.value for row in graph.metadata_props}
-    assert metadata[LABELS].split("\n") == [category.name for category in demo.predictor.categories]
+    assert metadata[LABELS].splitlines() == [category.name for category in demo.predictor.categories]
     assert json.loads(metadata[FILE])["config"]["data"]["input_hw"] == [128, 128]
 
 

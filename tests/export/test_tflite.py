@@ -1,13 +1,17 @@
 """The .tflite files: builtin operations, what travels in them, how much of them is int8."""
 
 import json
+import re
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from centermask_keras.export.tflite import CALIBRATION_SIDE, INT8_OPERATIONS, PRECISIONS
+from centermask_keras.config import load_config
+from centermask_keras.detectors import build_detector
+from centermask_keras.export.tflite import PRECISIONS, _widen, int8_layers, last_layers
 from centermask_keras.runtimes.description import FILE, LABELS
 from centermask_keras.runtimes.tflite import TFLitePredictor
 
@@ -45,11 +49,61 @@ def test_precisions_differ_in_size(demo):
 
 
 def test_int8_computes_the_network_and_nothing_else(demo):
+    """The last layers are convolutions of float maps, with float kernels."""
     details = Interpreter(model_path=str(demo.files["TFLite int8"].path)).get_tensor_details()
     int8 = {row["name"] for row in details if row["dtype"] == np.int8}
     assert sum("/network" in name for name in int8) > 20
     assert not [name for name in int8 if "point_heads" in name or "normalization" in name]
-    assert len(INT8_OPERATIONS) == 8 and CALIBRATION_SIDE == 512
+    for head in ("heatmap", "saliency"):
+        maps = [row for row in details if f"/{head}_2_1/" in row["name"] and len(row["shape"]) == 4]
+        assert maps and all(row["dtype"] == np.float32 for row in maps)
+        assert any(f"/{head}_0_1/" in name for name in int8)
+
+
+@pytest.fixture(scope="module")
+def mobile_network():
+    overrides = ["model.num_classes=3", "model.head_channels=16", "data.input_hw=[64, 64]", "model.max_detections=20"]
+    return build_detector(load_config("configs/mobile.json", overrides)).network
+
+
+def test_the_last_layers_of_a_network_are_those_before_its_outputs(mobile_network):
+    outputs = mobile_network.output
+    assert last_layers([outputs["heatmap_logits"], outputs["saliency_logits"]]) == {"heatmap_2", "saliency_2"}
+
+
+def test_the_last_layers_are_found_through_models_and_what_has_no_kernel():
+    inside = keras.Input((8, 8, 3))
+    tower = keras.layers.Conv2D(4, 1, name="tower")(inside)
+    heads = {name: keras.layers.Conv2D(2, 1, name=name)(tower) for name in ("a", "b")}
+    inner = keras.Model(inside, heads, name="inner")
+    images = keras.Input((8, 8, 3))
+    found = inner(images)
+    scaled = keras.layers.ReLU(name="scale")(found["b"])
+    assert last_layers([found["a"]]) == {"a"} and last_layers([scaled]) == {"scale", "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_int8"),
+    [
+        ("centermask_1/network_1/x_1/conv", True),
+        ("centermask/network/heatmap_0/conv", True),
+        ("centermask/network/heatmap_2/conv", False),
+        ("centermask_1/network_1/heatmap_2_1/BiasAdd;centermask_1/network_1/heatmap_2_1/conv", False),
+        ("centermask_1/network_1/add_1/Add;centermask_1/network_1/saliency_2_1/BiasAdd", False),
+        ("centermask/network/saliency_20/conv", True),
+        ("centermask/network/normalization_1/mul", False),
+        ("centermask/network/batch_normalization_1/mul", True),
+        ("point_heads/size/conv", False),
+    ],
+)
+def test_names_decide_what_is_int8(mobile_network, name, is_int8):
+    assert bool(re.search(int8_layers(mobile_network), name)) == is_int8
+
+
+def test_ranges_widen_and_tensors_without_one_are_passed_over():
+    small, large = ({"min": np.array(-a), "max": np.array(a)} for a in (1.0, 2.0))
+    assert _widen(None, small) == small and _widen(small, {}) == small and _widen({}, large) == large
+    assert _widen(small, large) == large and _widen({}, {}) == {}
 
 
 def test_a_batch_is_run_image_by_image(demo):
@@ -57,3 +111,21 @@ def test_a_batch_is_run_image_by_image(demo):
     images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8)
     both, second = predictor.detect(images), predictor.detect(images[1:])
     np.testing.assert_array_equal(both["boxes"][1], second["boxes"][0])
+    none = predictor.detect(images[:0])
+    assert {name: (len(value), value.dtype, value.shape[1:]) for name, value in none.items()} == {
+        name: (0, value.dtype, value.shape[1:]) for name, value in both.items()
+    }
+
+
+@pytest.mark.slow
+def test_int8_computes_all_of_mobilenet(mobile):
+    """No operation of the network between the normalisation and the last layers is left in float."""
+    interpreter = Interpreter(model_path=str(mobile.files["TFLite int8"].path))
+    tensors = {row["index"]: row for row in interpreter.get_tensor_details()}
+    left = []
+    for row in interpreter._get_ops_details():
+        result = tensors[row["outputs"][0]]
+        if result["dtype"] == np.float32 and "/mobilenet" in result["name"].lower():
+            left.append((row["op_name"], result["name"]))
+    assert not [row for row in left if row[0] not in ("DEQUANTIZE", "QUANTIZE")], left
+    assert sum(row["op_name"] == "HARD_SWISH" for row in interpreter._get_ops_details()) > 10

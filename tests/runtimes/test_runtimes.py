@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,55 @@ import pytest
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.inference import find_runtime, load
+from centermask_keras.inference_config import to_inference_config
 from centermask_keras.objects import Category
 from centermask_keras.runtimes.description import FILE, Description, parse_description
-from centermask_keras.runtimes.onnx import ONNXPredictor
 from centermask_keras.runtimes.saved_model import SavedModelPredictor
-from centermask_keras.runtimes.tflite import TFLitePredictor
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_description_survives_its_journey():
     categories = [Category(3, "a"), Category(9, "ä")]
-    description = Description(load_config(ROOT / "configs" / "demo.json"), categories)
-    assert parse_description(json.dumps(description.to_json()), "x") == description
+    config = to_inference_config(load_config(ROOT / "configs" / "demo.json", ["model.num_classes=2"]))
+    description = Description(config, categories)
+    assert parse_description(description.text(), "x") == description
+    assert description.labels() == "a\nä\n"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"categories": [], "config": {}}'])
+@pytest.fixture
+def values():
+    config = to_inference_config(load_config(ROOT / "saved_models" / "nuclei" / "config.json"))
+    return Description(config, [Category(1, "nucleus")]).to_json()
+
+
+def test_keys_of_later_versions_are_passed_over(values):
+    expected = parse_description(json.dumps(values), "x")
+    values["config"]["eval"]["sharpen"] = values["config"]["more"] = values["also"] = 3
+    assert parse_description(json.dumps(values), "x") == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", b"\xff", '{"categories": [], "config": {}}', "[" * 100000])
 def test_another_description_is_refused(text):
-    with pytest.raises(CenterMaskError, match="x"):
+    with pytest.raises(CenterMaskError, match="^x: expected the description of an exported model, received"):
         parse_description(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "expected a description of format 1, received 2. Update"),
+        ({"categories": []}, "expected 1 categories, received 0"),
+        ({"categories": [{"id": float("inf"), "name": "a"}]}, "received OverflowError"),
+        ({"categories": [{"name": "a"}]}, "received KeyError"),
+        ({"config": None}, "received config: Input should be an object"),
+        ({"config": {"model": {}}}, "received config.model.num_classes: Field required"),
+        ({"config": float("nan")}, "received config: "),
+    ],
+)
+def test_what_is_wrong_with_a_description_is_said(values, change, message):
+    with pytest.raises(CenterMaskError, match=re.escape(message)):
+        parse_description(json.dumps(values | change), "x")
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
@@ -58,8 +89,9 @@ def test_files_that_are_not_there_or_not_ours(tmp_path, name):
 def test_a_foreign_saved_model_is_refused(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     assert find_runtime(tmp_path) == "saved_model"
-    with pytest.raises(CenterMaskError, match=re.escape(FILE)):
-        load(tmp_path)
+    for open_model in (load, SavedModelPredictor):
+        with pytest.raises(CenterMaskError, match=re.escape(FILE)):
+            open_model(tmp_path)
 
 
 def test_the_newest_version_is_loaded(tmp_path):
@@ -76,12 +108,13 @@ def test_exported_models_cannot_be_changed(tmp_path):
         load(tmp_path / "m.onnx", ["eval.mask_threshold=0.5"])
 
 
-def test_every_runtime_is_a_predictor():
-    assert {c.__name__ for c in SavedModelPredictor.__mro__[1].__subclasses__()} >= {
-        TFLitePredictor.__name__,
-        ONNXPredictor.__name__,
-        SavedModelPredictor.__name__,
-    }
+def test_a_damaged_graph_with_a_sound_archive_is_refused(tmp_path, values):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"TFL3" + bytes(200))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(FILE, json.dumps(values))
+    with pytest.raises(CenterMaskError, match="model.tflite: expected a TFLite model, received"):
+        load(path)
 
 
 EDGE = """
@@ -120,8 +153,47 @@ def nuclei_files(tmp_path_factory):
     return folder
 
 
-def test_the_edge_needs_what_the_requirements_name():
+IMPORTED = """
+import sys
+before = set(sys.modules)
+import centermask_keras.cli, centermask_keras.runtimes.onnx, centermask_keras.runtimes.tflite
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_the_edge_imports_what_the_requirements_name_and_no_more():
+    """Every package that comes with `predict` is a requirement, or one that a requirement brings along."""
     lines = (ROOT / "requirements-edge.txt").read_text().splitlines()
-    names = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith("#")}
-    assert {"numpy", "ai-edge-litert", "onnxruntime"} <= names
-    assert not names & {"tensorflow", "keras"}
+    required = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith("#")}
+    required = {installed_name(name) for name in required}
+    done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True, check=True)
+    owners = packages_distributions()
+    imported = {plain(owners[name][0]) for name in done.stdout.split() if name in owners} - {"centermask-keras"}
+    assert {"numpy", "ai-edge-litert", "onnxruntime", "pillow", "pydantic"} <= imported
+    assert imported <= with_dependencies(required), imported - with_dependencies(required)
+    assert required <= imported, required - imported
+
+
+def plain(name: str) -> str:
+    """Write the name of a package as registries do."""
+    return name.lower().replace("_", "-")
+
+
+def installed_name(name: str) -> str:
+    """OpenCV without windows is the same module by another name; the tests run with either."""
+    installed = {plain(row.name) for row in distributions()}
+    return name.removesuffix("-headless") if name not in installed else name
+
+
+def with_dependencies(names: set[str]) -> set[str]:
+    """Add what the installed packages need, their extras left out."""
+    found, rest = set(), set(names)
+    while rest:
+        name = rest.pop()
+        found.add(name)
+        try:
+            needed = requires(name) or []
+        except PackageNotFoundError:
+            continue  # of another platform
+        rest |= {plain(re.match(r"[\w.-]+", row).group()) for row in needed if "extra ==" not in row} - found
+    return found

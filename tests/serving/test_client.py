@@ -1,6 +1,5 @@
 """The client over REST and gRPC: it reads replies rightly, and every failure is one clear error."""
 
-import json
 import socket
 import time
 
@@ -11,6 +10,9 @@ from serving.stand_in import GrpcServer, NotReady, RestServer
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ImageError, ServingError
+from centermask_keras.inference_config import to_inference_config
+from centermask_keras.objects import Category
+from centermask_keras.runtimes.description import Description
 from centermask_keras.serving.client import ServedPredictor, connect
 
 CONFIG = "saved_models/nuclei/config.json"
@@ -19,8 +21,7 @@ SERVERS = pytest.mark.parametrize("server", [RestServer, GrpcServer])
 
 
 def description():
-    config = json.loads(load_config(CONFIG).to_json())
-    return json.dumps({"input": "", "categories": [{"id": 7, "name": "nucleus"}], "config": config})
+    return Description(to_inference_config(load_config(CONFIG)), [Category(7, "nucleus")]).text()
 
 
 def reply_for(contents):
@@ -69,7 +70,7 @@ def test_objects_come_back_in_original_pixels(server, image):
         served = ServedPredictor(connect(url))
         result = served.predict(image)[0]
         everything = served.predict(np.full((30, 40, 3), 90, "uint8"), score_threshold=0)[0]
-    assert served.config == load_config(CONFIG)
+    assert served.config == to_inference_config(load_config(CONFIG))
     np.testing.assert_array_equal(result.boxes, [[2.5, 3, 12.5, 23]])
     np.testing.assert_allclose(result.scores, [0.9])
     assert (result.class_names, result.category_ids) == (["nucleus"], [7])

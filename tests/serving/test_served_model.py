@@ -10,6 +10,7 @@ from serving.stand_in import GrpcServer, RestServer, answer_with
 from centermask_keras.cli import main
 from centermask_keras.export.saved_model import export_saved_model
 from centermask_keras.inference import load
+from centermask_keras.inference_config import to_inference_config
 from centermask_keras.runtimes.description import Description
 from centermask_keras.serving.client import ServedPredictor, connect
 
@@ -31,7 +32,9 @@ def samples():
 @pytest.fixture(scope="module")
 def served_answer(local, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nuclei")
-    path = export_saved_model(local.detector, Description(local.config, local.categories), folder, [])["fp32"]
+    path = export_saved_model(
+        local.detector, Description(to_inference_config(local.config), local.categories), folder, []
+    )["fp32"]
     return answer_with(tf.saved_model.load(str(path)))
 
 

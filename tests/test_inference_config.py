@@ -1,0 +1,31 @@
+"""What prediction and evaluation read of a configuration, and nothing else of it."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from centermask_keras.config import load_config
+from centermask_keras.inference_config import InferenceConfig, to_inference_config
+
+
+@pytest.mark.parametrize(("name", "network_hw"), [("configs/mobile", (320, 320)), ("configs/demo", (128, 128))])
+def test_the_values_are_those_of_the_configuration(name, network_hw):
+    config = load_config(f"{name}.json")
+    stored = to_inference_config(config)
+    for section, keys in stored.model_dump().items():
+        assert all(getattr(getattr(config, section), key) == value for key, value in keys.items())
+    assert stored.network_hw == network_hw
+    assert InferenceConfig.model_validate_json(stored.model_dump_json()) == stored
+
+
+def test_an_image_decides_where_it_is_kept_as_it_is():
+    stored = to_inference_config(load_config("saved_models/nuclei/config.json"))
+    assert stored.network_hw == (None, None) and stored.model.input_multiple == 32
+
+
+def test_wrong_values_are_refused():
+    values = to_inference_config(load_config("configs/demo.json")).model_dump()
+    values["eval"]["mask_threshold"] = 1.5
+    with pytest.raises(ValidationError, match="mask_threshold"):
+        InferenceConfig.model_validate_json(json.dumps(values))
