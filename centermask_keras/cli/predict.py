@@ -32,12 +32,12 @@ def predict_command(
 ) -> None:
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = find_images(inputs)
+    out.mkdir(parents=True, exist_ok=True)
     from centermask_keras.inference import check_run_folder, find_runtime, load
 
     if find_runtime(model) == "keras":
         check_run_folder(model)
         start_backend()
-    out.mkdir(parents=True, exist_ok=True)
     ids = read_ids(annotations, paths) if annotations else None
     find_and_write(load(model, set_), paths, out, score, ids)
 
