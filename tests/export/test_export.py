@@ -52,7 +52,8 @@ def test_there_is_something_to_compare(model):
             assert len(result) == 0
         elif name != "one_pixel_high":
             assert len(result) >= 20, name
-            assert (result.masks.dense().sum((1, 2)) > 0).all()
+            # The threshold is the median of all masks of random weights: one may lie below it as a whole.
+            assert (result.masks.dense().any((1, 2))).mean() > 0.9
 
 
 def test_classes_are_several(demo):

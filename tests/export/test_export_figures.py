@@ -12,6 +12,10 @@ from centermask_keras.data.shapes import make_shapes
 
 def test_every_format_gets_a_row_of_figures(demo, tmp_path, monkeypatch, capsys):
     make_shapes(tmp_path, train=1, val=2, hw=(128, 128), seed=1)
+    values = json.loads((tmp_path / "val.json").read_text())
+    for category, of_model in zip(values["categories"], demo.predictor.categories, strict=True):
+        category["name"] = of_model.name
+    (tmp_path / "val.json").write_text(json.dumps(values))
     options = {
         "--run": demo.folder.parent / "run",
         "--exported": demo.folder,
