@@ -4,6 +4,7 @@ The real images are not part of the project. `CENTERMASK_DATA` names their folde
 the checkout is used. Tests that need a folder which is not there are skipped; the last lines of the run say how many.
 """
 
+import gc
 import os
 import random
 import sys
@@ -73,6 +74,14 @@ def _seeded() -> None:
     np.random.seed(SEED)
     if "keras" in sys.modules:  # do not import it for tests that have no use for it
         sys.modules["keras"].utils.set_random_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _released(request: pytest.FixtureRequest):
+    """Release the networks of a slow test: models are reference cycles, and Python counts objects, not gigabytes."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        gc.collect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
