@@ -103,14 +103,15 @@ def test_packages_that_are_not_installed_have_no_version(demo, tmp_path, monkeyp
 
 
 def test_a_file_without_any_object_has_a_row_and_a_record(demo, tmp_path):
-    empty = np.zeros(0)
-    row = demo.files["ONNX fp32"]
+    empty, path = np.zeros(0), tmp_path / "x.onnx"
+    row = dataclasses.replace(demo.files["ONNX fp32"], path=path)
+    path.touch()
     parity = dataclasses.replace(row.parity, boxes=empty, scores=empty, mask_iou=empty, lost=173)
     row = dataclasses.replace(row, parity=parity)
     assert "nan" in table_row(row)
     description = Description(to_inference_config(demo.predictor.config), demo.predictor.categories)
-    write_record(demo.folder, demo.folder.parent / "run", description, [row])
-    assert json.loads((demo.folder / RECORD).read_text())["files"][0]["boxes_px"] == {"mean": None, "worst": None}
+    write_record(tmp_path, demo.folder.parent / "run", description, [row])
+    assert json.loads((tmp_path / RECORD).read_text())["files"][0]["boxes_px"] == {"mean": None, "worst": None}
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def test_files_give_what_the_predictor_gives(model, loaded):
         received["boxes"] = apply_to_boxes(transform, received["boxes"])  # input pixels
         received["masks"] = received["masks"] / np.float32(255)
         for first, second in ((expected, received), (received, expected)):
-            pairs, left = match(first, second, 0.3)
+            # Where all K rows are taken, the last ones give way to each other.
+            full = len(second["scores"]) == len(found["scores"][row])
+            pairs, left = match(first, second, max(0.3, second["scores"].min(initial=1) + 0.02 if full else 0))
             assert left == 0, path.name
             for i, j in pairs:
                 apart = (path.name, first["boxes"][i], second["boxes"][j])
