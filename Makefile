@@ -24,8 +24,12 @@ demo:  ## generate shapes, train a small CenterMask on the CPU, evaluate it, dra
 test: $(READY)  ## run the fast tests
 	.venv/bin/python -m pytest -m "not slow"
 
+# A process for each folder: TensorFlow keeps the memory of the largest network that a process has run.
 test-slow: $(READY)  ## run the slow tests
-	.venv/bin/python -m pytest -m slow
+	@failed=; for part in $$(grep -rl --include 'test_*.py' mark.slow tests/* | cut -d/ -f1,2 | sort -u); do \
+	  echo "== $$part"; \
+	  .venv/bin/python -m pytest -m slow --durations 5 "$$part" || failed="$$failed $$part"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 check: $(READY)  ## lint and check the format
 	.venv/bin/ruff check .

@@ -48,6 +48,7 @@ class ServedModel(tf.Module):
         height, width = config.network_hw
         images = tf.TensorSpec([None, height, width, 3], tf.uint8, name="images")
         files = tf.TensorSpec([None], tf.string, name="image_bytes")
+        # A function of its own: called by the others, it is in the file once.
         self.tensor = tf.function(self._tensor, input_signature=[images], autograph=False)
         self.serving_default = tf.function(self._serving_default, input_signature=[files], autograph=False)
         self.id_map = tf.function(self._id_map, input_signature=[files], autograph=False)
@@ -59,9 +60,6 @@ class ServedModel(tf.Module):
         return {"description": tf.fill(tf.shape(query), self._description)}
 
     def _tensor(self, images: tf.Tensor) -> Detections:
-        return self._detect(images)
-
-    def _detect(self, images: tf.Tensor) -> Detections:
         """Run the inference graph on images uint8 [B, H, W, 3], B may be 0."""
         count = tf.shape(images)[0]
         # Convolutions fail on an empty batch: one black image keeps them busy.
@@ -108,7 +106,7 @@ class ServedModel(tf.Module):
 
         signature = {**_IMAGE, "canvas": tf.TensorSpec([*canvas_hw, 3], tf.uint8)}
         rows = _map(read, image_bytes, signature)
-        return {**self._detect(rows.pop("canvas")), **rows}
+        return {**self.tensor(rows.pop("canvas")), **rows}
 
     def _find_one_by_one(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Run each image at its own size; what an image gives does not depend on its neighbours."""
@@ -119,7 +117,7 @@ class ServedModel(tf.Module):
             image_hw = tf.shape(image)[:2]
             transform, canvas_hw = make_keep(image_hw, multiple)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [None, None, 3])
-            found = {name: value[0] for name, value in self._detect(canvas[None]).items()}
+            found = {name: value[0] for name, value in self.tensor(canvas[None]).items()}
             return {**found, "error": error, "transform": transform, "image_hw": image_hw}
 
         model = self._model

@@ -39,7 +39,11 @@ INT8_OPERATIONS = (
 """What int8 computes where the network has it: the last four are those of MobileNetV3 and of a feature pyramid."""
 FLOAT_LAYERS = (ImageNormalization, keras.layers.GroupNormalization)
 """Sums of squares over a whole image: 256 steps are too few for them."""
-CALIBRATION_SIDE = 512  # pixels; every map of an image is in memory at once
+CALIBRATION_SIDE = 512
+"""Pixels of a side that int8 is calibrated on where a graph takes any size: every map of an image is in memory at once.
+
+A DLA-34 with deformable convolutions takes 7.4 GB for it. A graph of one size needs images of that size.
+"""
 
 
 def export_tflite(
@@ -59,6 +63,8 @@ def export_tflite(
     with tempfile.TemporaryDirectory() as source:
         save_frozen(detector, description.config.network_hw, source)
         contents = {precision: convert(source) for precision, convert in PRECISIONS.items()}
+    if None in description.config.network_hw:
+        canvases = [_center(canvas, CALIBRATION_SIDE) for canvas in canvases]
     contents["int8"] = quantize(contents["fp32"], int8_layers(detector.network), canvases)
     paths = {}
     for precision, content in contents.items():
@@ -153,7 +159,7 @@ def quantize(model: bytes, layers: str, canvases: Sequence[np.ndarray]) -> bytes
     Args:
         model: the content of a float .tflite file.
         layers: pattern of the tensors to compute in int8 (see `int8_layers`).
-        canvases: prepared images uint8 [H, W, 3].
+        canvases: images uint8 [H, W, 3] of sizes that the model takes.
     """
     quantizer = Quantizer(model)
     for operation in INT8_OPERATIONS:
@@ -162,8 +168,7 @@ def quantize(model: bytes, layers: str, canvases: Sequence[np.ndarray]) -> bytes
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         for canvas in canvases:
             # One at a time: over several the quantizer takes moving averages, which cut what the rare images need.
-            images = _center(canvas, CALIBRATION_SIDE)[None]
-            for name, found in quantizer.calibrate({SIGNATURE: [{"images": images}]}).items():
+            for name, found in quantizer.calibrate({SIGNATURE: [{"images": canvas[None]}]}).items():
                 ranges[name] = _widen(ranges.get(name), found)
         return quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
 

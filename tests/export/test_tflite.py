@@ -11,8 +11,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
-from centermask_keras.export.tflite import PRECISIONS, _widen, int8_layers, last_layers
-from centermask_keras.runtimes.description import FILE, LABELS
+from centermask_keras.export import tflite
+from centermask_keras.export.tflite import PRECISIONS, _widen, export_tflite, int8_layers, last_layers
+from centermask_keras.inference_config import to_inference_config
+from centermask_keras.runtimes.description import FILE, LABELS, Description
 from centermask_keras.runtimes.tflite import TFLitePredictor
 
 FILES = [*PRECISIONS, "int8"]
@@ -106,6 +108,19 @@ def test_ranges_widen_and_tensors_without_one_are_passed_over():
     small, large = ({"min": np.array(-a), "max": np.array(a)} for a in (1.0, 2.0))
     assert _widen(None, small) == small and _widen(small, {}) == small and _widen({}, large) == large
     assert _widen(small, large) == large and _widen({}, {}) == {}
+
+
+@pytest.mark.parametrize(("hw", "calibrated"), [((None, None), (64, 48)), ((128, 128), (128, 128))])
+def test_only_graphs_of_any_size_are_calibrated_on_a_part(demo, tmp_path, monkeypatch, hw, calibrated):
+    seen = []
+    monkeypatch.setattr(tflite, "CALIBRATION_SIDE", 64)
+    monkeypatch.setattr(tflite, "save_frozen", lambda *arguments: None)
+    monkeypatch.setattr(tflite, "PRECISIONS", {"fp32": lambda source: b""})
+    monkeypatch.setattr(tflite, "quantize", lambda model, layers, canvases: seen.extend(canvases) or b"")
+    description = Description(to_inference_config(demo.predictor.config), demo.predictor.categories)
+    monkeypatch.setattr(type(description.config), "network_hw", hw)
+    export_tflite(demo.predictor.detector, description, tmp_path, [np.zeros((128, hw[1] or 48, 3), np.uint8)])
+    assert [image.shape[:2] for image in seen] == [calibrated]
 
 
 def test_a_batch_is_run_image_by_image(demo):
