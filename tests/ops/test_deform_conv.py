@@ -138,3 +138,34 @@ def test_layer_in_a_model_takes_any_height_and_width():
         features = np.random.standard_normal((2, height, width, CHANNELS)).astype("float32")
         expected = 0.5 * ops.conv(features, layer.kernel.value, padding="same")
         np.testing.assert_allclose(dynamic(features), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("strides", "groups"), [(2, 1), (1, 3), (2, 3)])
+def test_strides_and_groups_equal_the_loop_at_every_other_cell_and_group_by_group(strides, groups):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((BATCH, HEIGHT, WIDTH, 6)).astype("float32")
+    hw = (-(-HEIGHT // strides), -(-WIDTH // strides))
+    offsets = rng.uniform(-3, 3, (BATCH, *hw, 18)).astype("float32")
+    mask = rng.uniform(0, 1, (BATCH, *hw, 9)).astype("float32")
+    kernel = rng.standard_normal((3, 3, 6 // groups, 6)).astype("float32")
+    # The loop runs at every cell; those in between get any offsets and are left out.
+    dense_offsets, dense_mask = np.zeros((BATCH, HEIGHT, WIDTH, 18)), np.zeros((BATCH, HEIGHT, WIDTH, 9))
+    dense_offsets[:, ::strides, ::strides], dense_mask[:, ::strides, ::strides] = offsets, mask
+    parts = zip(np.split(features, groups, axis=-1), np.split(kernel, groups, axis=-1), strict=True)
+    dense = np.concatenate([naive_deform_conv(x, dense_offsets, dense_mask, k) for x, k in parts], axis=-1)
+    received = deform_conv2d(features, offsets, mask, kernel, strides=strides, groups=groups)
+    np.testing.assert_allclose(received, dense[:, ::strides, ::strides], atol=1e-5)
+
+
+@pytest.mark.parametrize(("strides", "groups"), [(1, 2), (2, 1), (2, 2)])
+def test_a_fresh_layer_is_half_of_a_plain_convolution_padded_evenly(strides, groups):
+    """No shift and a mask of 0.5."""
+    features = tf.random.normal((1, 7, 8, 4))
+    layer = DeformableConv2D(6, strides=strides, groups=groups, use_bias=False)
+    received = layer(features)
+    padded = tf.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    plain = keras.layers.Conv2D(6, 3, strides=strides, groups=groups, use_bias=False)
+    plain.build(padded.shape)
+    plain.kernel.assign(layer.kernel)
+    np.testing.assert_allclose(received, plain(padded) / 2, atol=1e-5)
+    assert received.shape == layer.compute_output_shape(features.shape)
