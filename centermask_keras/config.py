@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from centermask_keras.errors import ConfigError
 
@@ -31,6 +31,11 @@ INPUT_MULTIPLES = {
     "hourglass_small": 64,
     "mobilenet_v3_small": 32,
     "mobilenet_v3_large": 32,
+    "resnet_small": 32,
+    "resnet50": 32,
+    "resnet101": 32,
+    "resnext101_32x8d": 32,
+    "resnext101_64x4d": 32,
 }
 """Height and width of a network's input are multiples of this: the stride of its deepest level, or 32."""
 DEFORMABLE_BACKBONES = ("dla34", "dla_half", "dla_small")
@@ -41,13 +46,38 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class ModelConfig(_Section):
-    """The network and its inference graph."""
+class _DetectorConfig(_Section):
+    """What all detectors have."""
 
-    detector: Literal["centernet"] = Field(description="How objects are found: as centre points")
+    detector: Literal["centernet", "fcos"] = Field(
+        description="How objects are found: as centre points (CenterNet), or by every location inside of them (FCOS)"
+    )
     normalization: Literal["dataset", "image"] = Field(
         description="Colours by mean and deviation of COCO, or of each input (padding included)"
     )
+    num_classes: PositiveInt = Field(description="Classes of the dataset")
+    head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
+    shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
+    saliency: Literal["class_specific", "class_agnostic"] = Field(
+        description="One map per class, supervised directly as well; or one for all, supervised through the mask"
+    )
+    mask_factors: Literal["both", "local_shape", "saliency"] = Field(
+        description="The factors of Eq. 1: both (the method), or one alone (the paper's Table 1d)"
+    )
+    mask_size_train: Annotated[int, Field(ge=2)] = Field(description="M of the mask loss")
+    mask_size_infer: Annotated[int, Field(ge=2)] = Field(description="M of the predicted masks")
+    max_detections: PositiveInt = Field(description="K: detections read per image")
+    dtype_policy: Literal["mixed_bfloat16", "float32"] = Field(description="Precision of the network")
+
+    @property
+    def input_multiple(self) -> int:
+        """What height and width of the input are multiples of."""
+        return INPUT_MULTIPLES[self.backbone]
+
+class CenterNetConfig(_DetectorConfig):
+    """The network and its inference graph: CenterMask on CenterNet."""
+
+    detector: Literal["centernet"] = Field(description="Objects are found as centre points")
     backbone: Literal[
         "dla34",
         "dla_half",
@@ -61,31 +91,29 @@ class ModelConfig(_Section):
         "relative; MobileNetV3 for devices"
     )
     deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
-    num_classes: PositiveInt = Field(description="Classes of the dataset")
-    head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
     stride: Literal[4] = Field(description="Input pixels per feature map cell")
-    shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
-    saliency: Literal["class_specific", "class_agnostic"] = Field(
-        description="One map per class, supervised directly as well; or one for all, supervised through the mask"
-    )
-    mask_factors: Literal["both", "local_shape", "saliency"] = Field(
-        description="The factors of Eq. 1: both (the method), or one alone (the paper's Table 1d)"
-    )
-    mask_size_train: Annotated[int, Field(ge=2)] = Field(description="M of the mask loss")
-    mask_size_infer: Annotated[int, Field(ge=2)] = Field(description="M of the predicted masks")
-    max_detections: PositiveInt = Field(description="K: peaks read per image")
-    dtype_policy: Literal["mixed_bfloat16", "float32"] = Field(description="Precision of the network")
-
-    @property
-    def input_multiple(self) -> int:
-        """What height and width of the input are multiples of."""
-        return INPUT_MULTIPLES[self.backbone]
 
     @model_validator(mode="after")
-    def _deformable_where_possible(self) -> ModelConfig:
+    def _deformable_where_possible(self) -> CenterNetConfig:
         if self.deformable and self.backbone not in DEFORMABLE_BACKBONES:
             raise ValueError(f"deformable: expected false with backbone {self.backbone}, received true")
         return self
+
+
+class FcosConfig(_DetectorConfig):
+    """The network and its inference graph: CenterMask on FCOS."""
+
+    detector: Literal["fcos"] = Field(description="Objects are found by every location inside of them")
+    backbone: Literal["resnet_small", "resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"] = Field(
+        description="ResNet, ResNeXt, or a small relative for a CPU; a feature pyramid stands on it"
+    )
+    deformable: bool = Field(description="Deformable convolutions (DCNv2) in c3 to c5 of ResNet, c4 and c5 of ResNeXt")
+    frozen_norm: bool = Field(description="Batch normalisation of the backbone stays as its weights have it")
+    tower_depth: PositiveInt = Field(description="3x3 convolutions of each head before its last block")
+    stride: Literal[4, 8] = Field(description="Input pixels per cell of the global saliency")
+
+
+ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]
 
 
 class DatasetConfig(_Section):
@@ -122,6 +150,10 @@ class DataConfig(_Section):
     train: DatasetConfig = Field(description="What is trained on")
     val: DatasetConfig = Field(description="What chooses the best weights")
     input_hw: SizeHW = Field(description="Height and width of the training input (and of letterbox evaluation)")
+    multi_scale_hw: Annotated[tuple[SizeHW, ...], Field(min_length=1)] | None = Field(
+        description="Sizes of the training input, wide or square: a step takes one of them for images that are wide, "
+        "turned for images that are high; null: input_hw for all"
+    )
     max_objects: PositiveInt = Field(description="N: objects kept per image, in the order of the annotations")
     crowd: Literal["train", "ignore", "drop"] = Field(
         description="Crowd regions: trained as objects, neither object nor background, or not there"
@@ -129,13 +161,26 @@ class DataConfig(_Section):
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
     augmentation: AugmentationConfig = Field(description="What training does to an image")
 
+    @model_validator(mode="after")
+    def _wide(self) -> DataConfig:
+        for height, width in self.multi_scale_hw or ():
+            if height > width:
+                raise ValueError(f"multi_scale_hw: expected no height above its width, received {[height, width]}")
+        return self
+
 
 class TrainConfig(_Section):
     """The optimisation."""
 
     batch_size: PositiveInt = Field(description="Images per step over all replicas")
-    epochs: PositiveInt = Field(description="Passes over the training set")
-    learning_rate: PositiveFloat = Field(description="Of Adam, before any drop")
+    epochs: PositiveInt = Field(description="Passes over the training set, or multiples of steps_per_epoch")
+    steps_per_epoch: PositiveInt | None = Field(description="Steps that count as an epoch; null: a pass over the set")
+    optimizer: Literal["adam", "sgd"] = Field(description="Adam, or SGD with momentum 0.9")
+    l2: Weight = Field(description="With SGD: l2 times each kernel is added to its gradient, before the momentum")
+    learning_rate: PositiveFloat = Field(description="Before any drop")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        description="Steps in which the rate rises from a third of learning_rate to all of it"
+    )
     drop_epochs: tuple[PositiveInt, ...] = Field(description="The learning rate drops after these epochs")
     drop_factor: Fraction = Field(description="What each drop multiplies the learning rate with")
     ema_decay: Fraction | None = Field(description="Decay of the averaged weights that are evaluated and saved")
@@ -144,8 +189,14 @@ class TrainConfig(_Section):
     validate_every: PositiveInt = Field(description="Epochs between validations")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="Decides initial weights, order and augmentation")
 
+    @model_validator(mode="after")
+    def _decay_of_sgd(self) -> TrainConfig:
+        if self.optimizer == "adam" and self.l2 != 0:
+            raise ValueError(f"l2: expected 0 with optimizer adam, received {self.l2}")
+        return self
 
-class LossWeights(_Section):
+
+class CenterNetLossWeights(_Section):
     """Eq. 6: the weight of each loss in the sum."""
 
     heatmap: Weight = Field(description="Eq. 3")
@@ -155,11 +206,39 @@ class LossWeights(_Section):
     saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
 
 
+class FcosLossWeights(_Section):
+    """The weight of each loss in the sum: those of FCOS, and of the masks (Section 4.3)."""
+
+    classification: Weight = Field(description="Focal loss of the classes at every location")
+    box: Weight = Field(description="Generalised IoU at the positive locations")
+    centerness: Weight = Field(description="Cross entropy of the centerness at the positive locations")
+    mask: Weight = Field(description="Eq. 2")
+    saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
+
+
+LOSS_WEIGHTS = {"centernet": CenterNetLossWeights, "fcos": FcosLossWeights}
+
+
+def _losses_of(value: Any) -> str:
+    """Return the detector whose losses a section names, or most of them: a misspelt one is then an unknown key."""
+    keys = set(value) if isinstance(value, Mapping) else set(type(value).model_fields)
+    return max(LOSS_WEIGHTS, key=lambda detector: len(keys & set(LOSS_WEIGHTS[detector].model_fields)))
+
+
+LossWeights = Annotated[
+    Annotated[CenterNetLossWeights, Tag("centernet")] | Annotated[FcosLossWeights, Tag("fcos")],
+    Discriminator(_losses_of),
+]
+
+
 class EvalConfig(_Section):
     """How images are read outside of training, and how masks are cut."""
 
-    resize: Literal["letterbox", "keep"] = Field(description="To data.input_hw, or original size padded to a multiple")
-    batch_size: PositiveInt = Field(description="Images per step; 1 with keep")
+    resize: Literal["letterbox", "turned", "keep"] = Field(
+        description="To data.input_hw; the same, turned for images that lie the other way; or original size padded to "
+        "a multiple"
+    )
+    batch_size: PositiveInt = Field(description="Images per step; 1 with turned and keep")
     mask_threshold: Fraction = Field(description="Mask probabilities above it are inside")
 
 
@@ -170,17 +249,28 @@ class Config(_Section):
     model: ModelConfig = Field(description="The network and its inference graph")
     data: DataConfig = Field(description="What is read and how it becomes batches")
     train: TrainConfig = Field(description="The optimisation")
-    loss_weights: LossWeights = Field(description="Eq. 6: the weight of each loss in the sum")
+    loss_weights: LossWeights = Field(description="The weight of each loss in the sum")
     eval: EvalConfig = Field(description="How images are read outside of training, and how masks are cut")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if not isinstance(self.loss_weights, LOSS_WEIGHTS[self.model.detector]):
+            raise ValueError(
+                f"loss_weights: expected the losses of model.detector {self.model.detector}, received "
+                f"{', '.join(type(self.loss_weights).model_fields)}"
+            )
         multiple = self.model.input_multiple
         if any(side % multiple for side in self.data.input_hw):
             raise ValueError(
                 f"data.input_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
                 f"received {list(self.data.input_hw)}"
             )
+        for sides in self.data.multi_scale_hw or ():
+            if any(side % multiple for side in sides):
+                raise ValueError(
+                    f"data.multi_scale_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
+                    f"received {list(sides)}"
+                )
         cells = self.grid_hw[0] * self.grid_hw[1]
         if self.model.max_detections > cells:
             raise ValueError(
@@ -197,9 +287,9 @@ class Config(_Section):
                 "loss_weights.saliency: expected 0 with model.mask_factors local_shape "
                 f"(it has no saliency), received {self.loss_weights.saliency}"
             )
-        if self.eval.resize == "keep" and self.eval.batch_size != 1:
+        if self.eval.resize != "letterbox" and self.eval.batch_size != 1:
             raise ValueError(
-                "eval.batch_size: expected 1 with eval.resize keep (images differ in size), "
+                f"eval.batch_size: expected 1 with eval.resize {self.eval.resize} (images differ in size), "
                 f"received {self.eval.batch_size}"
             )
         return self
@@ -209,6 +299,10 @@ class Config(_Section):
         """Height and width of the training feature map in cells."""
         height, width = self.data.input_hw
         return height // self.model.stride, width // self.model.stride
+
+    def at_size(self, input_hw: tuple[int, int]) -> Config:
+        """Return the same configuration for another size of the input."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"input_hw": input_hw})})
 
     def to_json(self) -> str:
         """Return the text that `parse_config` reads back to an equal configuration."""
@@ -296,9 +390,14 @@ def _override(values: dict[str, Any], override: str, source: str) -> None:
 
 
 def _explain(source: str, problem: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) for part in _without_tags(problem["loc"]))
     received = json.dumps(problem["input"]) if not isinstance(problem["input"], Mapping) else "an object"
     match problem["type"]:
+        case "union_tag_not_found":
+            return f"{source}: {path}.detector: expected this key, received none"
+        case "union_tag_invalid":
+            expected, received = problem["ctx"]["expected_tags"], json.dumps(problem["ctx"]["tag"])
+            return f"{source}: {path}.detector: expected one of {expected}, received {received}"
         case "missing":
             return f"{source}: {path}: expected this key, received none"
         case "extra_forbidden":
@@ -309,3 +408,9 @@ def _explain(source: str, problem: Mapping[str, Any]) -> str:
         case _:
             expected = problem["msg"].removeprefix("Input should be ")
             return f"{source}: {path}: expected {expected}, received {received}"
+
+
+def _without_tags(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Leave out of a place in the file the name of the detector by which the form of a section was chosen."""
+    section, *inside = place or ("",)
+    return (section, *inside[1:]) if section in ("model", "loss_weights") and inside else place

@@ -69,6 +69,21 @@ class Outputs(TypedDict):
     """What the stacks before the last one give, in their order. Only in networks of several stacks, for the losses."""
 
 
+class FcosOutputs(TypedDict):
+    """What the network of CenterMask on FCOS gives for a batch of images; lists go from P3 to P7."""
+
+    class_logits: list[Tensor]
+    """float32 [B, h, w, C] of each level."""
+    distances: list[Tensor]
+    """float32 [B, h, w, 4] of each level, at least 0: left, top, right, bottom from the cell's centre, in strides."""
+    centerness_logits: list[Tensor]
+    """float32 [B, h, w, 1] of each level."""
+    saliency_logits: Tensor
+    """As in `Outputs`, of the configured stride."""
+    features: list[Tensor]
+    """compute dtype [B, h, w, F] of each level, what the last block of the local shape reads."""
+
+
 class PointOutputs(TypedDict):
     """What the point heads give at K (or N) cells of each image."""
 
@@ -93,6 +108,21 @@ class Targets(TypedDict):
     """float32 [B, N, 2], as in `PointOutputs`."""
     valid: Tensor
     """bool [B, N]."""
+
+
+class FcosTargets(TypedDict):
+    """What the losses of FCOS compare with, at the T locations of all levels (geometry/locations.py)."""
+
+    objects: Tensor
+    """int32 [B, T], the object that a location answers for; 0 where not positive."""
+    positive: Tensor
+    """bool [B, T]."""
+    classes: Tensor
+    """int32 [B, T], of that object."""
+    distances: Tensor
+    """float32 [B, T, 4], as in `FcosOutputs`; 0 where not positive."""
+    centerness: Tensor
+    """float32 [B, T] in [0, 1]; 0 where not positive."""
 
 
 class Detections(TypedDict):

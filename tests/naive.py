@@ -232,3 +232,56 @@ def average_precision(images, thresholds=OVERLAPS):
         for recall in np.linspace(0, 1, 101):
             total += max((precision for reached, precision in points if reached >= recall), default=0.0)
     return total / (101 * len(thresholds))
+
+
+# FCOS
+
+
+def fcos_targets(boxes, classes, valid, levels_hw):
+    """Return, for every location of one image, (object, class, (l, t, r, b) in strides, centerness) or None."""
+    rows = []
+    ranges = [(-1, 64), (64, 128), (128, 256), (256, 512), (512, math.inf)]
+    for (height, width), stride, (least, most) in zip(levels_hw, (8, 16, 32, 64, 128), ranges, strict=True):
+        for i in range(height):
+            for j in range(width):
+                x, y = j * stride + stride // 2, i * stride + stride // 2
+                best, smallest = None, math.inf
+                for n, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, "float64")):
+                    if not valid[n]:
+                        continue
+                    sides = (x - x1, y - y1, x2 - x, y2 - y)
+                    # The sampling square, cut where the box ends.
+                    cx, cy, reach = (x1 + x2) / 2, (y1 + y2) / 2, 1.5 * stride
+                    left, top = max(cx - reach, x1), max(cy - reach, y1)
+                    right, bottom = min(cx + reach, x2), min(cy + reach, y2)
+                    inside = left < x < right and top < y < bottom
+                    area = (x2 - x1) * (y2 - y1)
+                    if inside and least <= max(sides) <= most and area < smallest:
+                        l, t, r, b = sides
+                        centerness = math.sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b))
+                        best = (n, classes[n], tuple(side / stride for side in sides), centerness)
+                        smallest = area
+                rows.append(best)
+    return rows
+
+
+def iou(a, b):
+    """Return intersection over union of two boxes xyxy."""
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+    return width * height / union if union > 0 else 0.0
+
+
+def suppress_overlaps(boxes, scores, classes, count, iou_threshold):
+    """Return the rows that class-wise greedy suppression keeps, the highest scores first, at most `count`."""
+    kept = []
+    for category in sorted(set(classes)):
+        left = sorted(
+            (n for n in range(len(boxes)) if classes[n] == category and scores[n] > 0), key=lambda n: -scores[n]
+        )
+        while left:
+            best = left.pop(0)
+            kept.append(best)
+            left = [n for n in left if iou(boxes[best], boxes[n]) <= iou_threshold]
+    return sorted(kept, key=lambda n: -scores[n])[:count]

@@ -1,8 +1,8 @@
 """Feature pyramid on a residual network: five levels of equal channels, strides 8 to 128.
 
 Stage: backbones.
-Source: Lin et al. 2017, "Feature Pyramid Networks" (arXiv 1612.03144), with the coarse levels of FCOS (Tian et al. 2019,
-arXiv 1904.01355): P6 on P5, P7 on the rectified P6.
+Source: Lin et al. 2017, "Feature Pyramid Networks" (arXiv 1612.03144), with the coarse levels of FCOS (Tian et al.
+2019, arXiv 1904.01355): P6 on P5, P7 on the rectified P6.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Stage: backbones; the feature pyramid of fpn.py stands on it.
 Source: He et al. 2016, "Deep Residual Learning" (arXiv 1512.03385), and Xie et al. 2017, "Aggregated Residual
-Transformations" (arXiv 1611.05431), in the form of torchvision, whose weights fit: the stride is in the 3x3 convolution.
-A layer's name is its key there with `_` for `.`.
+Transformations" (arXiv 1611.05431), in the form of torchvision, whose weights fit: the stride is in the 3x3
+convolution. A layer's name is its key there with `_` for `.`.
 Deviations: the last normalisation of a block starts at 0, so that a fresh network is a chain of shortcuts (Goyal et al.
 2017, arXiv 1706.02677), whether its normalisation is frozen or not.
 """

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from centermask_keras.data.annotations import Annotations
 
+Way = Literal["all", "wide", "high"]
+"""Which images: all, those no higher than wide, or the others."""
 REPEAT_THRESHOLD = 0.001
 """t: classes in a smaller share of the images are repeated (LVIS)."""
 ORDER_STREAM = 0  # keeps the random numbers of epochs apart from those of samples (data/pipeline.py)
@@ -39,17 +42,17 @@ def repeat_factors(annotations: Annotations) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def epoch_length(annotations: Annotations) -> int:
-    """Return the samples in an epoch."""
-    whole, parts = _split(repeat_factors(annotations))
+def epoch_length(annotations: Annotations, way: Way = "all") -> int:
+    """Return the samples in an epoch of the images that lie one way."""
+    whole, parts = _split(repeat_factors(annotations)[_images_of(annotations, way)])
     return int(whole.sum()) + math.ceil(parts.sum())
 
 
-@lru_cache(maxsize=4)  # the pipeline runs ahead: two epochs are in use where one ends
-def epoch_order(annotations: Annotations, seed: int, epoch: int) -> np.ndarray:
-    """Return the images of one epoch in their order: int64 [epoch_length]."""
+@lru_cache(maxsize=8)  # the pipeline runs ahead: two epochs of each way are in use where one ends
+def epoch_order(annotations: Annotations, seed: int, epoch: int, way: Way = "all") -> np.ndarray:
+    """Return the images of one epoch, those that lie one way, in their order: int64 [epoch_length]."""
     rng = np.random.default_rng([seed, ORDER_STREAM, epoch])
-    order = rng.permutation(len(annotations))
+    order = rng.permutation(_images_of(annotations, way))
     whole, parts = (values[order] for values in _split(repeat_factors(annotations)))
     if not parts.any():
         return order if (whole == 1).all() else rng.permutation(np.repeat(order, whole))
@@ -58,6 +61,13 @@ def epoch_order(annotations: Annotations, seed: int, epoch: int) -> np.ndarray:
     reached[-1] = total
     places = np.floor(reached + rng.integers(OFFSETS) / OFFSETS).astype(np.int64)
     return rng.permutation(np.repeat(order, whole + np.diff(places, prepend=0)))
+
+
+@lru_cache(maxsize=8)
+def _images_of(annotations: Annotations, way: Way) -> np.ndarray:
+    """Return the images that lie one way: int64 [I]."""
+    height, width = np.asarray(annotations.image_hw).T
+    return np.flatnonzero({"all": height > 0, "wide": height <= width, "high": height > width}[way])
 
 
 def _split(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ from centermask_keras.errors import ImageError
 from centermask_keras.inference_config import InferenceConfig
 
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
-SAMPLE_STREAM = 1  # keeps the random numbers of samples apart from those of epochs (data/order.py)
+SAMPLE_STREAM, SIZE_STREAM = 1, 2  # keep the random numbers of samples and steps apart from epochs' (data/order.py)
 
 
 class _Calls:
@@ -78,8 +78,8 @@ atexit.register(_calls.close)
 
 
 def steps_per_epoch(config: Config, annotations: Annotations) -> int:
-    """Return how many batches one epoch has: whole ones, and at least one."""
-    return max(1, epoch_length(annotations) // config.train.batch_size)
+    """Return how many batches one epoch has: as configured, or the whole ones of a pass, and at least one."""
+    return config.train.steps_per_epoch or max(1, epoch_length(annotations) // config.train.batch_size)
 
 
 def make_train_dataset(
@@ -157,13 +157,13 @@ def make_eval_dataset(
 
     Returns:
         Batches {image: uint8 [B, H, W, 3], readable: bool [B], transform: float64 [B, 4], image_hw: int32 [B, 2]
-        (original), image_id: int64 [B], index: int64 [B] (in the annotations)}: of one image with `keep`, of
-        `eval.batch_size` with `letterbox`, the last one as short as it comes. A file that does not decode ends it with
+        (original), image_id: int64 [B], index: int64 [B] (in the annotations)} of `eval.batch_size` images, the last
+        one as short as it comes. A file that does not decode ends it with
         a `tf.errors.OpError` (`data.on_error` stop), or is a black image that is not `readable` (skip).
     """
     counters = counters or SampleCounters()
-    keep = config.eval.resize == "keep"
-    height, width = (None, None) if keep else config.data.input_hw
+    fixed = config.eval.resize == "letterbox"
+    height, width = config.data.input_hw if fixed else (None, None)
     signature = {
         "image": tf.TensorSpec([height, width, 3], tf.uint8),
         "readable": tf.TensorSpec([], tf.bool),
@@ -177,12 +177,12 @@ def make_eval_dataset(
         return _make_eval_row(config, annotations, index)
 
     rows = _map(tf.data.Dataset.range(len(annotations)), make_row, signature, counters)
-    return rows.batch(1 if keep else config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
+    return rows.batch(config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 def _make_train_row(config: Config, annotations: Annotations, position: int, counters: SampleCounters) -> Row:
-    epoch, place = divmod(position, epoch_length(annotations))
-    order = epoch_order(annotations, config.train.seed, epoch)
+    order, place, input_hw = _find_place(config, annotations, position)
+    config = config.at_size(input_hw)
     for later in range(len(order)):
         index = int(order[(place + later) % len(order)])
         rng = np.random.default_rng([config.train.seed, SAMPLE_STREAM, position])
@@ -197,6 +197,29 @@ def _make_train_row(config: Config, annotations: Annotations, position: int, cou
             counters.add_skipped(error.path)
             last_error = error
     raise last_error
+
+
+def _find_place(config: Config, annotations: Annotations, position: int) -> tuple[np.ndarray, int, tuple[int, int]]:
+    """Return the order of the images that a position belongs to, its place there, and the size of the input.
+
+    With one size an order is a pass over the images. With several, the images of a step share a size, which is drawn,
+    and lie the same way, each way as often as images do; the images of a way come in passes over them alone.
+    """
+    settings, sizes = config.train, config.data.multi_scale_hw
+    if sizes is None:
+        epoch, place = divmod(position, epoch_length(annotations))
+        return epoch_order(annotations, settings.seed, epoch), place, config.data.input_hw
+    step, slot = divmod(position, settings.batch_size)
+    wide, high = epoch_length(annotations, "wide"), epoch_length(annotations, "high")
+    # Of the first n steps, n times the share of high images, rounded down, are for them.
+    before, after = (count * high // (wide + high) for count in (step, step + 1))
+    turned = after > before
+    earlier = before if turned else step - before
+    epoch, place = divmod(earlier * settings.batch_size + slot, high if turned else wide)
+    order = epoch_order(annotations, settings.seed, epoch, "high" if turned else "wide")
+    rng = np.random.default_rng([settings.seed, SIZE_STREAM, step])
+    height, width = sizes[rng.integers(len(sizes))]
+    return order, place, (width, height) if turned else (height, width)
 
 
 def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.random.Generator) -> np.ndarray:
@@ -233,7 +256,9 @@ def _make_eval_row(config: Config | InferenceConfig, annotations: Annotations, i
 
 
 def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[str, tf.TensorSpec]:
-    height, width = config.data.input_hw
+    one_size = config.data.multi_scale_hw is None
+    height, width = config.data.input_hw if one_size else (None, None)
+    grid_hw = config.grid_hw if one_size else (None, None)
     objects, size = config.data.max_objects, config.model.mask_size_train
     saliency, ignored = count_planes(annotations, config.model.saliency == "class_specific")
     known = {}
@@ -249,10 +274,10 @@ def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[st
         "classes": tf.TensorSpec([objects], tf.int32),
         "valid": tf.TensorSpec([objects], tf.bool),
         "masks": tf.TensorSpec([objects, size, size], tf.uint8),
-        "saliency_planes": tf.TensorSpec([saliency, *config.grid_hw], tf.uint8),
+        "saliency_planes": tf.TensorSpec([saliency, *grid_hw], tf.uint8),
         "saliency_classes": tf.TensorSpec([saliency], tf.int32),
         "saliency_valid": tf.TensorSpec([saliency], tf.bool),
-        "ignore_planes": tf.TensorSpec([ignored, *config.grid_hw], tf.uint8),
+        "ignore_planes": tf.TensorSpec([ignored, *grid_hw], tf.uint8),
         "ignore_classes": tf.TensorSpec([ignored], tf.int32),
         "ignore_valid": tf.TensorSpec([ignored], tf.bool),
         "transform": tf.TensorSpec([4], tf.float32),

@@ -185,7 +185,12 @@ def _make_objects(
 
 
 def _first_of_cell(boxes: np.ndarray, classes: np.ndarray, config: Config) -> np.ndarray:
-    """Return the rows, in order, that are the first with their class and cell of the centre."""
+    """Return the rows, in order, that are the first with their class and cell of the centre; of FCOS, all rows.
+
+    Where several objects meet, the targets of FCOS choose among them themselves.
+    """
+    if config.model.detector == "fcos":
+        return np.arange(len(boxes))
     centers = (boxes[:, :2] + boxes[:, 2:]).astype(np.float32) / (2 * config.model.stride)
     cells = np.column_stack([np.floor(centers), classes])
     return np.sort(np.unique(cells, axis=0, return_index=True)[1])

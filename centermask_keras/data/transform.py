@@ -39,7 +39,10 @@ def make_eval_transform(
     """Return the transform (float64 [4]) and the input size that evaluation and prediction give an image of a size."""
     if config.eval.resize == "keep":
         return make_keep(image_hw, config.model.input_multiple)
-    return make_letterbox(image_hw, config.data.input_hw), config.data.input_hw
+    canvas_hw = config.data.input_hw
+    if config.eval.resize == "turned" and (image_hw[0] > image_hw[1]) != (canvas_hw[0] > canvas_hw[1]):
+        canvas_hw = canvas_hw[::-1]
+    return make_letterbox(image_hw, canvas_hw), canvas_hw
 
 
 def make_keep(image_hw: tuple[int, int], multiple: int) -> tuple[np.ndarray, tuple[int, int]]:

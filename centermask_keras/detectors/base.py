@@ -78,31 +78,39 @@ class CenterMask(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics.
-
-        Each loss is the mean over the stacks of the network.
-        """
-        stacks = [*y_pred.get("intermediate", ()), y_pred]
-        per_stack = [
-            centermask_losses(outputs, x, partial(self.read_points, outputs["features"], stack=index), self.config)
-            for index, outputs in enumerate(stacks)
-        ]
-        losses = {name: sum(losses[name] for losses in per_stack) / len(stacks) for name in per_stack[0]}
+        """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics."""
+        losses = self.compute_losses(y_pred, x)
         for tracker in self.loss_trackers:
             tracker.update_state(losses[tracker.name])
         weights = self.config.loss_weights
         return sum(getattr(weights, name) * value for name, value in losses.items())
 
+    def compute_losses(self, outputs: Outputs, batch: GroundTruth) -> dict[str, Tensor]:
+        """Return the losses of a batch by the names of `active_losses`, float32 scalars, not weighted.
+
+        Each is the mean over the stacks of the network.
+        """
+        stacks = [*outputs.get("intermediate", ()), outputs]
+        per_stack = [
+            centermask_losses(stack, batch, partial(self.read_points, stack["features"], stack=index), self.config)
+            for index, stack in enumerate(stacks)
+        ]
+        return {name: sum(losses[name] for losses in per_stack) / len(stacks) for name in per_stack[0]}
+
     def detect(self, images: Tensor) -> Detections:
         """Run the inference graph: network, decoding, point heads at the peaks, assembly at the decoded boxes."""
         outputs = self(images, training=False)
-        return detect(outputs, partial(self.read_points, outputs["features"]), self.config.model)
+        return assemble_detections(self.decode(outputs), outputs.get("saliency_logits"), self.config.model)
+
+    def decode(self, outputs: Outputs) -> dict[str, Tensor]:
+        """Find the objects in dense outputs: boxes, scores, classes, valid, and the local shape logits."""
+        return decode(outputs, partial(self.read_points, outputs["features"]), self.config.model)
 
 
 def active_losses(config: Config) -> tuple[str, ...]:
-    """Name the losses that a configuration trains with, in the order of Eq. 6."""
-    direct = ("saliency",) if config.loss_weights.saliency > 0 else ()
-    return ("heatmap", "offset", "size", "mask", *direct)
+    """Name the losses that a configuration trains with, in the order of its `loss_weights`."""
+    weights = config.loss_weights
+    return tuple(name for name in type(weights).model_fields if name != "saliency" or weights.saliency > 0)
 
 
 def centermask_losses(
@@ -129,7 +137,7 @@ def centermask_losses(
         batch["boxes"], batch["classes"], valid, grid_hw=grid_hw, stride=model.stride, num_classes=model.num_classes
     )
     num_objects = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
-    ignored = _planes_to_map(batch, "ignore", model.num_classes) >= HALF_COVERED
+    ignored = find_ignored(batch, model.num_classes)
     points = read_points(targets["cells"])
     ignored_by_heatmap = ignored
     if "known_classes" in batch:
@@ -151,34 +159,47 @@ def centermask_losses(
     masks = ops.cast(batch["masks"], "float32") / 255.0
     losses["mask"] = mask_loss(l, g, masks, valid, num_objects)
     if config.loss_weights.saliency > 0:
-        coverage = _planes_to_map(batch, "saliency", model.num_classes)
+        coverage = planes_to_map(batch, "saliency", model.num_classes)
         if "known_classes" in batch:
             ignored = ignored | (unknown & (coverage < WHOLLY_COVERED))
         losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, ignored)
     return losses
 
 
-def _planes_to_map(batch: GroundTruth, kind: str, num_classes: int) -> Tensor:
+def find_ignored(batch: GroundTruth, num_classes: int) -> Tensor:
+    """Return bool [B, h, w, C]: the cells that a crowd region of a class covers by half or more."""
+    return planes_to_map(batch, "ignore", num_classes) >= HALF_COVERED
+
+
+def planes_to_map(batch: GroundTruth, kind: str, num_classes: int) -> Tensor:
+    """Return the coverage uint8 [B, h, w, C] of the `saliency` or the `ignore` planes of a batch."""
     return class_planes_to_map(batch[f"{kind}_planes"], batch[f"{kind}_classes"], batch[f"{kind}_valid"], num_classes)
 
 
-def detect(outputs: Outputs, read_points: ReadPoints, model: ModelConfig) -> Detections:
-    """Decode dense outputs into detections of fixed size: the one path of predictor, evaluator and ceiling.
+def decode(outputs: Outputs, read_points: ReadPoints, model: ModelConfig) -> dict[str, Tensor]:
+    """Find the objects in dense outputs (see `decode_centernet`).
 
     Args:
         outputs: dense outputs of a batch; `h, w` may be dynamic.
         read_points: the point heads; called once, with the cells of the peaks.
-        model: stride, K and mask grid. The factors of the masks are those that outputs and point heads hold.
-
-    Returns:
-        `Detections`, sorted by falling score.
+        model: stride and K.
     """
-    decoded = decode_centernet(
+    return decode_centernet(
         outputs["heatmap_logits"], stride=model.stride, num_detections=model.max_detections, read_points=read_points
     )
+
+
+def assemble_detections(decoded: dict[str, Tensor], saliency_logits: Tensor | None, model: ModelConfig) -> Detections:
+    """Give decoded objects their masks, at the decoded boxes: the one path of predictor, evaluator and ceiling.
+
+    Args:
+        decoded: boxes, scores, classes, valid, and local_shape_logits if the model has them.
+        saliency_logits: as in `Outputs`, or None in a model without it.
+        model: stride and mask grid.
+    """
     l, g = assemble_masks(
         decoded.get("local_shape_logits"),
-        outputs.get("saliency_logits"),
+        saliency_logits,
         decoded["boxes"],
         decoded["classes"],
         mask_size=model.mask_size_infer,

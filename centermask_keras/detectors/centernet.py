@@ -65,7 +65,7 @@ def _mean_of_image(values: Tensor) -> Tensor:
 def build_centernet(config: Config) -> CenterMask:
     """Build the detector in the configured precision, on random weights drawn from `train.seed`."""
     keras.utils.set_random_seed(config.train.seed)
-    with _global_policy(config.model.dtype_policy):
+    with global_policy(config.model.dtype_policy):
         network = build_network(config)
         channels = network.output["features"].shape[-1]
         point_heads = build_point_heads(config, channels)
@@ -126,7 +126,7 @@ def build_point_heads(config: Config, channels: int, name: str = "point_heads") 
 
 
 @contextmanager
-def _global_policy(policy: str) -> Iterator[None]:
+def global_policy(policy: str) -> Iterator[None]:
     """Build layers under a dtype policy and restore the one before."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)

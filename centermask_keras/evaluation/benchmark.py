@@ -26,7 +26,6 @@ from keras import ops
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.transform import make_letterbox
-from centermask_keras.decode.centernet import decode_centernet
 from centermask_keras.detectors import CenterMask
 from centermask_keras.runtimes.keras import InferenceGraph, KerasPredictor
 from centermask_keras.structures import Tensor
@@ -49,18 +48,14 @@ class _Part(InferenceGraph):
 def run_network(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
     """Run the dense part; one number per image and output, so that nothing is left out and nothing large copied."""
     outputs = detector(images, training=False)
-    return {key: ops.max(ops.cast(value, "float32"), axis=(1, 2, 3)) for key, value in outputs.items()}
+    values = keras.tree.flatten(outputs)
+    return {str(index): ops.max(ops.cast(value, "float32"), axis=(1, 2, 3)) for index, value in enumerate(values)}
 
 
 def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
     """Run the dense part, the decoding and the point heads."""
-    outputs, model = detector(images, training=False), detector.config.model
-    decoded = decode_centernet(
-        outputs["heatmap_logits"],
-        stride=model.stride,
-        num_detections=model.max_detections,
-        read_points=partial(detector.read_points, outputs["features"]),
-    )
+    outputs = detector(images, training=False)
+    decoded = detector.decode(outputs)
     kept = {key: decoded[key] for key in ("boxes", "scores", "classes", "valid")}
     if "local_shape_logits" in decoded:
         kept["local_shape_logits"] = ops.max(decoded["local_shape_logits"], axis=(1, 2))

@@ -16,15 +16,20 @@ from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.sample import make_sample
 from centermask_keras.data.transform import make_eval_transform
-from centermask_keras.detectors.base import ReadPoints, detect
+from centermask_keras.detectors.base import ReadPoints, assemble_detections, decode
+from centermask_keras.detectors.fcos import decode_with_shapes
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, categories_of, detection_limits
+from centermask_keras.geometry.locations import STRIDES
 from centermask_keras.objects import to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
+from centermask_keras.targets.fcos import encode_fcos
 from centermask_keras.targets.saliency import class_planes_to_map
 
+Encoding = tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]
+"""Dense outputs; what the point heads say of each object; the object (or N) of each cell or location."""
 Factors = Literal["both", "local_shape", "saliency"]
 
 LEAST_PROBABILITY = 0.05
@@ -85,8 +90,7 @@ def make_ceiling_sample(
 ) -> dict[str, np.ndarray]:
     """Make the sample of an image whose masks are on the S x S grid of the local shape, on an input of any size."""
     model = config.model.model_copy(update={"mask_size_train": config.model.shape_size})
-    data = config.data.model_copy(update={"input_hw": input_hw})
-    at_shape_size = config.model_copy(update={"model": model, "data": data})
+    at_shape_size = config.at_size(input_hw).model_copy(update={"model": model})
     return make_sample(annotations, index, config=at_shape_size, transform=transform)
 
 
@@ -103,7 +107,20 @@ def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -
     """
     model = config.model
     batch = {key: value[None] for key, value in sample.items()}
-    grid_hw = batch["saliency_planes"].shape[2:]
+    encode = {"centernet": _encode_centernet, "fcos": _encode_fcos}[model.detector]
+    outputs, points, row_of_place = encode(batch, config)
+    if kind != "local_shape":
+        channels = model.num_classes if model.saliency == "class_specific" else 1
+        planes = (batch["saliency_planes"], batch["saliency_classes"], batch["saliency_valid"])
+        outputs["saliency_logits"] = _mask_logits(ops.convert_to_numpy(class_planes_to_map(*planes, channels)), kind)
+    if kind != "saliency":
+        points["local_shape_logits"] = _mask_logits(sample["masks"].reshape(len(sample["masks"]), -1), kind)
+    return EncodedImage(outputs, _lookup(points, row_of_place))
+
+
+def _encode_centernet(batch: dict[str, np.ndarray], config: Config) -> Encoding:
+    """Return heatmap, offsets and sizes of the objects, and which object each cell holds."""
+    model, grid_hw = config.model, batch["saliency_planes"].shape[2:]
     targets = encode_centernet(
         batch["boxes"],
         batch["classes"],
@@ -114,19 +131,37 @@ def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -
     )
     outputs = {"heatmap_logits": _logits(ops.convert_to_numpy(targets["heatmap"]), least=1e-4)}
     points = {key: ops.convert_to_numpy(targets[key])[0] for key in ("offset", "size")}
-    if kind != "local_shape":
-        channels = model.num_classes if model.saliency == "class_specific" else 1
-        planes = (batch["saliency_planes"], batch["saliency_classes"], batch["saliency_valid"])
-        outputs["saliency_logits"] = _mask_logits(ops.convert_to_numpy(class_planes_to_map(*planes, channels)), kind)
-    if kind != "saliency":
-        points["local_shape_logits"] = _mask_logits(sample["masks"].reshape(len(sample["masks"]), -1), kind)
-    cells = ops.convert_to_numpy(targets["cells"])[0]
-    return EncodedImage(outputs, _lookup(points, cells, sample["valid"], grid_hw))
+    valid = batch["valid"][0]
+    row_of_cell = np.full(grid_hw[0] * grid_hw[1], len(valid))
+    row_of_cell[ops.convert_to_numpy(targets["cells"])[0][valid]] = np.flatnonzero(valid)
+    return outputs, points, row_of_cell
+
+
+def _encode_fcos(batch: dict[str, np.ndarray], config: Config) -> Encoding:
+    """Return classes, distances and centerness at all positives, and which object each location answers for."""
+    levels_hw = [tuple(-(-side // stride) for side in batch["image"].shape[1:3]) for stride in STRIDES]
+    encoded = encode_fcos(batch["boxes"], batch["classes"], batch["valid"], levels_hw=levels_hw)
+    targets = {key: ops.convert_to_numpy(value)[0] for key, value in encoded.items()}
+    positive = targets["positive"]
+    class_of = positive[:, None] & (np.arange(config.model.num_classes) == targets["classes"][:, None])
+    dense = {
+        "class_logits": _logits(class_of.astype(np.float32), least=1e-4),
+        "distances": targets["distances"],
+        "centerness_logits": _logits(targets["centerness"][:, None], least=1e-4),
+    }
+    ends = np.cumsum([height * width for height, width in levels_hw])[:-1]
+    outputs = {
+        key: [part.reshape(1, *hw, -1) for part, hw in zip(np.split(values, ends), levels_hw, strict=True)]
+        for key, values in dense.items()
+    }
+    return outputs, {}, np.where(positive, targets["objects"], len(batch["valid"][0]))
 
 
 def detect_encoded(encoded: EncodedImage, config: Config) -> Detections:
     """Decode an encoded image with the inference path; arrays come back."""
-    detections = detect(encoded.outputs, encoded.read_points, config.model)
+    find = {"centernet": decode, "fcos": decode_with_shapes}[config.model.detector]
+    decoded = find(encoded.outputs, encoded.read_points, config.model)
+    detections = assemble_detections(decoded, encoded.outputs.get("saliency_logits"), config.model)
     return {key: ops.convert_to_numpy(value) for key, value in detections.items()}
 
 
@@ -135,16 +170,12 @@ def threshold_of(kind: Factors, config: Config) -> float:
     return config.eval.mask_threshold if kind == "both" else SINGLE_THRESHOLD
 
 
-def _lookup(
-    points: dict[str, np.ndarray], cells: np.ndarray, valid: np.ndarray, grid_hw: tuple[int, int]
-) -> ReadPoints:
-    """Return perfect point heads: at the cell of a centre its object's row, elsewhere a size of 0 (no object)."""
-    row_of_cell = np.full(grid_hw[0] * grid_hw[1], len(valid))
-    row_of_cell[cells[valid]] = np.flatnonzero(valid)
+def _lookup(points: dict[str, np.ndarray], row_of_place: np.ndarray) -> ReadPoints:
+    """Return perfect point heads: at the place of an object its row, elsewhere zeros, a size of 0 (no object)."""
     tables = {key: np.concatenate([table, np.zeros_like(table[:1])]) for key, table in points.items()}
 
     def read_points(at: Tensor) -> PointOutputs:
-        rows = row_of_cell[ops.convert_to_numpy(at)]
+        rows = row_of_place[ops.convert_to_numpy(at)]
         return {key: ops.convert_to_tensor(table[rows]) for key, table in tables.items()}
 
     return read_points

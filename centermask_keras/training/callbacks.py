@@ -25,7 +25,7 @@ from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.run_folder import BEST_WEIGHTS, LAST_WEIGHTS, RunFolder
 from centermask_keras.training.run_folder import Progress as RunProgress
 
-LOSSES = ("loss", "heatmap", "offset", "size", "mask", "saliency")
+LOSSES = ("loss", "heatmap", "offset", "size", "classification", "box", "centerness", "mask", "saliency")
 EXAMPLES = 4  # validation images drawn for TensorBoard: they fill a screen
 LEFT_OUT = {  # counts of SampleCounters: what they say of an object
     "over_max_objects": "beyond data.max_objects",

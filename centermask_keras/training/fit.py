@@ -29,6 +29,7 @@ from centermask_keras.training.callbacks import (
     TrainingDisplay,
     Validation,
 )
+from centermask_keras.training.optimizer import build_optimizer
 from centermask_keras.training.run_folder import RECORD, Progress, RunFolder, check_same, open_run
 from centermask_keras.training.schedule import StepDrops
 
@@ -88,7 +89,13 @@ def _fit(
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
     jit_compile = bool(tf.config.list_physical_devices("GPU"))  # on a CPU XLA is slower than oneDNN
-    schedule = StepDrops(settings.learning_rate, settings.drop_epochs, settings.drop_factor, steps_per_epoch=steps)
+    schedule = StepDrops(
+        settings.learning_rate,
+        settings.drop_epochs,
+        settings.drop_factor,
+        steps_per_epoch=steps,
+        warmup_steps=settings.warmup_steps,
+    )
     model = _compiled_model(config, schedule, jit_compile=jit_compile)
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
@@ -185,12 +192,7 @@ def _nth(names: list[str], index: int) -> str:
 def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -> CenterMask:
     """Build the detector with its optimizer, all variables made, so that a state can be loaded into them."""
     model = build_detector(config)
-    accumulation = config.train.accumulation_steps
-    optimizer = keras.optimizers.Adam(
-        schedule,
-        global_clipnorm=config.train.clip_norm,
-        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
-    )
+    optimizer = build_optimizer(config.train, schedule)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, jit_compile=jit_compile)
     return model

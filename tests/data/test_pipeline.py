@@ -389,6 +389,44 @@ def test_crop_none_letterboxes_and_flips(coco_tiny):
     assert found == {tuple(plain), tuple(mirror(plain, HW))}
 
 
+def test_several_sizes_share_one_and_one_way_to_lie_within_a_step(coco_tiny):
+    sizes = [[64, 96], [96, 128], [128, 160]]
+    config = configure(f"data.multi_scale_hw={sizes}", "data.augmentation.crop=none", "data.augmentation.flip=0.0")
+    annotations = load(coco_tiny)
+    steps = 32
+    drawn = batches(make_train_dataset(config, annotations), steps)
+    high = annotations.image_hw[:, 0] > annotations.image_hw[:, 1]
+    seen, ids, shapes = Counter(), Counter(), set()
+    for batch in drawn:
+        height, width = batch["image"].shape[1:3]
+        lies = batch["image_hw"][:, 0] > batch["image_hw"][:, 1]
+        assert len(set(lies)) == 1 and sorted([height, width]) in sizes and (height > width) == lies[0]
+        assert batch["saliency_planes"].shape[2:] == (height // 4, width // 4)
+        # The whole image: it touches two opposite sides.
+        assert np.any(np.isclose(batch["transform"][:, :2] * batch["image_hw"][:, ::-1], [[width, height]] * 2))
+        seen[bool(lies[0])] += 1
+        ids.update(batch["image_id"].tolist())
+        shapes.add((height, width))
+    assert seen[True] == int(steps * high.mean()) and seen[False] == steps - seen[True] and min(seen.values()) > 0
+    assert len(shapes) > 3
+    assert len(ids) == len(annotations) and max(ids.values()) - min(ids.values()) <= 2
+    later = batches(make_train_dataset(config, annotations, start=5), 1)[0]
+    assert_equal(later, drawn[5])
+    assert_equal(rebuild_batch(config, annotations, 5), drawn[5])
+
+
+def test_steps_per_epoch_are_a_pass_unless_configured(coco_tiny):
+    assert steps_per_epoch(configure(), load(coco_tiny)) == len(load(coco_tiny)) // 2
+    assert steps_per_epoch(configure("train.steps_per_epoch=7"), load(coco_tiny)) == 7
+
+
+def test_turned_evaluation_lies_as_the_image_does(coco_tiny):
+    config = configure("eval.resize=turned", "eval.batch_size=1", hw=(64, 96))
+    for batch in iterate_eval_batches(config, load(coco_tiny)):
+        height, width = batch["image_hw"][0]
+        assert batch["image"].shape[1:3] == ((96, 64) if height > width else (64, 96))
+
+
 def test_crop_window_keeps_the_resolution_of_large_images_and_mirrors_both_ways():
     config = configure("data.augmentation.crop=window", "data.augmentation.flip_vertical=0.5")
     scales = config.data.augmentation.scale

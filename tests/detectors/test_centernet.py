@@ -16,7 +16,11 @@ from centermask_keras.detectors.centernet import (
     build_point_heads,
 )
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
+CONFIGS = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
+    if load_config(path).model.detector == "centernet"
+]
 # One row for each model that no configuration above has: the others differ in their losses only.
 ABLATIONS = [
     Path(__file__).parents[2] / "configs" / "ablations" / f"{row}.json"

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from centermask_keras.ops.gather_patches import gather_cells, gather_patches
+from centermask_keras.ops.gather_patches import gather_cells, gather_level_patches, gather_patches
 
 BATCH, HEIGHT, WIDTH, CHANNELS = 2, 4, 5, 3
 
@@ -87,3 +87,18 @@ def test_gradient_under_xla_sums_over_the_patches_that_hold_a_cell(features, cel
         i, j = divmod(cells[image, point], WIDTH)
         expected[image, i : i + 3, j : j + 3] += weights[image, point]
     np.testing.assert_allclose(gradient(tf.constant(features)), expected[:, 1:-1, 1:-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_patches_on_a_pyramid_are_those_of_each_level(jit_compile):
+    levels = [np.random.standard_normal((2, *hw, 3)).astype("float32") for hw in ((4, 6), (2, 3), (1, 2), (1, 1))]
+    start, locations, expected = 0, [], []
+    for level in levels:
+        cells = np.tile(np.arange(level.shape[1] * level.shape[2], dtype="int32"), (2, 1))
+        locations.append(cells + start)
+        expected.append(np.asarray(gather_patches(level, cells)))
+        start += cells.shape[1]
+    read = tf.function(gather_level_patches, jit_compile=jit_compile)
+    order = np.random.permutation(start)
+    received = read([tf.constant(level) for level in levels], np.concatenate(locations, axis=1)[:, order])
+    np.testing.assert_array_equal(received, np.concatenate(expected, axis=1)[:, order])

@@ -1,10 +1,13 @@
 """The learning rate drops after the listed epochs, counted in batches also with gradient accumulation."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from centermask_keras.config import load_config
 from centermask_keras.training.schedule import StepDrops
 
 
@@ -52,3 +55,26 @@ def test_the_optimizer_asks_for_the_rate_of_the_batch(accumulation):
     updates = per_batch if accumulation is None else [r if i % 2 else 0.0 for i, r in enumerate(per_batch)]
     np.testing.assert_allclose(moved, updates, rtol=1e-5)
     assert int(optimizer.iterations) == 12 // (accumulation or 1)
+
+
+def test_warm_up_rises_linearly_from_a_third_to_the_whole_rate():
+    schedule = StepDrops(0.3, (2,), 0.1, 10, warmup_steps=6)
+    rates = [float(schedule(step)) for step in (0, 1, 3, 6, 19, 20)]
+    assert rates == pytest.approx([0.1, 0.1 + 0.2 / 6, 0.2, 0.3, 0.3, 0.03])
+    same = StepDrops(**schedule.get_config())
+    assert [float(same(step)) for step in (0, 1, 3, 6, 19, 20)] == rates
+
+
+@pytest.mark.parametrize("name", ["fcos_resnet101", "fcos_resnext101_dcn"])
+def test_the_long_protocol_is_180k_steps_with_drops_at_120k_and_160k(name):
+    settings = load_config(Path(__file__).parents[2] / "configs" / f"{name}.json").train
+    schedule = StepDrops(
+        settings.learning_rate,
+        settings.drop_epochs,
+        settings.drop_factor,
+        settings.steps_per_epoch,
+        settings.warmup_steps,
+    )
+    assert settings.epochs * settings.steps_per_epoch == 180_000
+    rates = {step: float(schedule(step)) for step in (0, 500, 119_999, 120_000, 159_999, 160_000)}
+    assert list(rates.values()) == pytest.approx([0.01 / 3, 0.01, 0.01, 1e-3, 1e-3, 1e-4])

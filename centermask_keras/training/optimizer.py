@@ -1,0 +1,50 @@
+"""The optimizers: Adam, and SGD with momentum whose decay is part of the gradient.
+
+Stage: training. Source: the protocol of Mask R-CNN (He et al. 2017, arXiv 1703.06870), for CenterMask on FCOS.
+"""
+
+import keras
+
+from centermask_keras.config import TrainConfig
+
+MOMENTUM = 0.9
+
+
+class L2SGD(keras.optimizers.SGD):
+    """SGD with momentum and true L2: `l2` times a kernel is added to its gradient, before the momentum.
+
+    Keras' own `weight_decay` shrinks the weights beside the update instead. Kernels are the variables of more than one
+    axis: biases, and scales and shifts of normalisations, do not decay.
+
+    Args:
+        learning_rate: rate or schedule.
+        l2: factor.
+        kwargs: as of `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, learning_rate, *, l2: float, **kwargs) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient, variable, learning_rate) -> None:
+        """Apply the gradient of one variable."""
+        if len(variable.shape) > 1:
+            gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"l2": self.l2}
+
+
+def build_optimizer(
+    settings: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    """Build the optimizer that a configuration names, with its clipping and accumulation."""
+    accumulation = settings.accumulation_steps
+    options = {
+        "global_clipnorm": settings.clip_norm,
+        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+    }
+    if settings.optimizer == "adam":
+        return keras.optimizers.Adam(schedule, **options)
+    return L2SGD(schedule, l2=settings.l2, momentum=MOMENTUM, **options)
