@@ -48,8 +48,12 @@ class _Part(InferenceGraph):
 def run_network(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
     """Run the dense part; one number per image and output, so that nothing is left out and nothing large copied."""
     outputs = detector(images, training=False)
-    values = keras.tree.flatten(outputs)
-    return {str(index): ops.max(ops.cast(value, "float32"), axis=(1, 2, 3)) for index, value in enumerate(values)}
+    return {key: _highest(keras.tree.flatten(value)) for key, value in outputs.items()}
+
+
+def _highest(maps: list[Tensor]) -> Tensor:
+    """Return the highest number of each image in maps [B, h, w, F]: float32 [B]."""
+    return ops.max(ops.stack([ops.max(ops.cast(values, "float32"), axis=(1, 2, 3)) for values in maps]), axis=0)
 
 
 def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:

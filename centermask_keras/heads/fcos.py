@@ -13,6 +13,7 @@ import keras
 from keras import layers, ops
 
 from centermask_keras.heads.dense import build_dense_head
+from centermask_keras.ops.upsample import BilinearUpsample
 from centermask_keras.structures import Tensor
 
 RARE_PROBABILITY = 0.01
@@ -108,7 +109,7 @@ def _predict(x: Tensor, channels: int, name: str, bias: float = 0.0) -> Tensor:
 
 
 def _upsample(x: Tensor, factor: int) -> Tensor:
-    return x if factor == 1 else layers.UpSampling2D(factor, interpolation="bilinear")(x)
+    return x if factor == 1 else BilinearUpsample(factor)(x)
 
 
 def _initializer() -> keras.initializers.Initializer:

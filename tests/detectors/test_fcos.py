@@ -198,7 +198,8 @@ def test_every_configuration_learns_from_photos_at_full_depth(path, coco_tiny, t
     # Three steps are too few for a warm-up.
     short = ["data.input_hw=[128, 128]", "data.multi_scale_hw=[[128, 128]]", "train.batch_size=2"]
     config = load_config(path, [*overrides, *short, "train.warmup_steps=0"])
-    batch = next(make_train_dataset(config, load_annotations(**dataset, crowd=config.data.crowd)).as_numpy_iterator())
+    annotations = load_annotations(*dataset.values(), crowd=config.data.crowd)
+    batch = next(make_train_dataset(config, annotations).as_numpy_iterator())
     detector = build_detector(config)
     detector.compile(optimizer=build_optimizer(config.train, config.train.learning_rate), jit_compile=False)
     steps = tf.data.Dataset.from_tensors(batch).repeat()
