@@ -74,6 +74,7 @@ class _DetectorConfig(_Section):
         """What height and width of the input are multiples of."""
         return INPUT_MULTIPLES[self.backbone]
 
+
 class CenterNetConfig(_DetectorConfig):
     """The network and its inference graph: CenterMask on CenterNet."""
 

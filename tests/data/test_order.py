@@ -10,12 +10,13 @@ from centermask_keras.data.order import REPEAT_THRESHOLD, epoch_length, epoch_or
 
 
 class Columns:
-    """What the order reads of a dataset: the classes of the objects of each image."""
+    """What the order reads of a dataset: the classes of the objects of each image, and the sizes of the images."""
 
-    def __init__(self, classes_of, num_classes, known=()):
+    def __init__(self, classes_of, num_classes, known=(), image_hw=None):
         self.known_classes, self.num_classes, self.count = known, num_classes, len(classes_of)
         self.object_start = np.concatenate([[0], np.cumsum([len(classes) for classes in classes_of])])
         self.classes = np.array([c for classes in classes_of for c in classes], np.int32)
+        self.image_hw = image_hw
 
     def __len__(self):
         return self.count
@@ -93,3 +94,13 @@ def test_whole_factors_repeat_exactly(factor):
     assert factors[0] == pytest.approx(factor, rel=1e-12)
     counts = np.bincount(epoch_order(rare, 0, 0), minlength=images)
     assert counts[:4].sum() in (4 * factor, 4 * factor + 1) and (counts[4:] == 1).all()
+
+
+def test_the_ways_part_the_images_with_their_repeats():
+    classes_of = [[0]] * 4 + [[1]] * 15996  # f = t / 4: the first four come twice
+    image_hw = [(3, 2) if i % 4 == 0 else (2, 2 + i % 2) for i in range(16000)]
+    dataset = Columns(classes_of, 2, image_hw=image_hw)
+    assert (epoch_length(dataset, "high"), epoch_length(dataset, "wide")) == (4001, 12003)
+    for way, rest in (("high", [0]), ("wide", [1, 2, 3])):
+        order = epoch_order(dataset, 0, 0, way)
+        assert sorted(order) == sorted([i for i in range(16000) if i % 4 in rest] + rest)
