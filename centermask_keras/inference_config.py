@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from centermask_keras.config import Config, Fraction, PositiveInt, SizeHW
+from centermask_keras.config import Config
+from centermask_keras.config.sections import Fraction, PositiveInt, SizeHW
 
 
 class _Stored(BaseModel):

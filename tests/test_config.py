@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from centermask_keras.config import Config, check_files, load_config, parse_config
+from centermask_keras.config.sections import INPUT_MULTIPLES, CenterNetConfig, FcosConfig
 from centermask_keras.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.json"))
@@ -174,3 +176,15 @@ def test_missing_files_are_named_by_their_keys(tmp_path: Path) -> None:
         "mine.json: data.train.annotations: expected a file, received none.json",
         "mine.json: data.train.images: expected a folder, received none",
     ]
+
+
+def test_every_backbone_has_its_multiple():
+    fields = [kind.model_fields["backbone"].annotation for kind in (CenterNetConfig, FcosConfig)]
+    assert sorted(name for field in fields for name in get_args(field)) == sorted(INPUT_MULTIPLES)
+
+
+def test_all_sizes_are_multiples_of_what_the_backbone_needs():
+    overrides = ["data.multi_scale_hw=[[96, 128], [80, 128]]"]
+    message = r"data\.multi_scale_hw: expected multiples of 32 \(model\.backbone dla34\), received \[80, 128\]"
+    with pytest.raises(ConfigError, match=message):
+        load_config(DLA34, overrides)

@@ -8,7 +8,7 @@ import keras
 from centermask_keras.backbones.dla import build_dla34, build_dla_half, build_dla_small
 from centermask_keras.backbones.hourglass import build_hourglass104, build_hourglass_small
 from centermask_keras.backbones.mobile import build_mobilenet_v3_large, build_mobilenet_v3_small
-from centermask_keras.config import DEFORMABLE_BACKBONES, ModelConfig
+from centermask_keras.config.sections import DEFORMABLE_BACKBONES, ModelConfig
 
 BACKBONES = {
     "dla34": build_dla34,

@@ -10,7 +10,8 @@ import keras
 from keras import ops
 
 from centermask_keras.assemble import assemble_masks, mask_probability
-from centermask_keras.config import Config, ModelConfig
+from centermask_keras.config import Config
+from centermask_keras.config.sections import ModelConfig
 from centermask_keras.decode.centernet import decode_centernet
 from centermask_keras.losses.centernet import heatmap_loss, point_l1_loss
 from centermask_keras.losses.masks import mask_loss, saliency_loss
@@ -141,8 +142,7 @@ def centermask_losses(
     points = read_points(targets["cells"])
     ignored_by_heatmap = ignored
     if "known_classes" in batch:
-        unknown = find_unknown_classes(batch, model.num_classes)[:, None, None]  # [B, 1, 1, C]
-        ignored_by_heatmap = ignored | unknown
+        ignored_by_heatmap = ignored | find_unknown_classes(batch, model.num_classes)[:, None, None]
     losses = {
         "heatmap": heatmap_loss(heatmap_logits, targets["heatmap"], ignored_by_heatmap, num_objects),
         "offset": point_l1_loss(points["offset"], targets["offset"], valid, num_objects),
@@ -159,11 +159,23 @@ def centermask_losses(
     masks = ops.cast(batch["masks"], "float32") / 255.0
     losses["mask"] = mask_loss(l, g, masks, valid, num_objects)
     if config.loss_weights.saliency > 0:
-        coverage = planes_to_map(batch, "saliency", model.num_classes)
-        if "known_classes" in batch:
-            ignored = ignored | (unknown & (coverage < WHOLLY_COVERED))
-        losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, ignored)
+        losses["saliency"] = direct_saliency_loss(outputs["saliency_logits"], batch, ignored)
     return losses
+
+
+def direct_saliency_loss(logits: Tensor, batch: GroundTruth, ignored: Tensor) -> Tensor:
+    """Compare the class-specific saliency with the coverage of the batch (see `saliency_loss`).
+
+    Args:
+        logits: float32 [B, h, w, C].
+        batch: ground truth. Of a class unknown in an image, cells that an object covers wholly are compared alone.
+        ignored: bool [B, h, w, C], cells that do not count.
+    """
+    coverage = planes_to_map(batch, "saliency", logits.shape[-1])
+    if "known_classes" in batch:
+        unknown = find_unknown_classes(batch, logits.shape[-1])[:, None, None]  # [B, 1, 1, C]
+        ignored = ignored | (unknown & (coverage < WHOLLY_COVERED))
+    return saliency_loss(logits, coverage, ignored)
 
 
 def find_ignored(batch: GroundTruth, num_classes: int) -> Tensor:

@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from centermask_keras.backbones import build_backbone
-from centermask_keras.config import Config, ModelConfig
+from centermask_keras.config import Config
+from centermask_keras.config.sections import ModelConfig
 from centermask_keras.detectors.base import CenterMask
 from centermask_keras.heads.dense import build_dense_head
 from centermask_keras.heads.points import PointHead

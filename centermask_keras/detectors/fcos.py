@@ -14,18 +14,20 @@ from keras import ops
 from centermask_keras.assemble import assemble_masks
 from centermask_keras.backbones.fpn import LEVELS, build_fpn
 from centermask_keras.backbones.resnet import build_resnet
-from centermask_keras.config import Config, ModelConfig
+from centermask_keras.config import Config
+from centermask_keras.config.sections import ModelConfig
 from centermask_keras.decode.fcos import decode_fcos
-from centermask_keras.detectors.base import CenterMask, find_ignored, planes_to_map
+from centermask_keras.detectors.base import CenterMask, direct_saliency_loss, find_ignored
 from centermask_keras.detectors.centernet import RARE_LOGIT, ImageNormalization, global_policy
 from centermask_keras.geometry.locations import flatten_levels, make_locations
 from centermask_keras.heads.fcos import LevelScale, build_box_head, build_class_head, build_saliency, build_tower
 from centermask_keras.heads.points import PointHead
 from centermask_keras.losses.fcos import centerness_loss, focal_loss, giou_loss
-from centermask_keras.losses.masks import mask_loss, saliency_loss
+from centermask_keras.losses.masks import mask_loss
 from centermask_keras.ops.gather_patches import gather_level_patches
 from centermask_keras.structures import FcosOutputs, FcosTargets, GroundTruth, PointOutputs, Tensor
 from centermask_keras.targets.fcos import encode_fcos
+from centermask_keras.targets.federated import find_unknown_classes
 
 MOST_MASK_POSITIVES = 128
 """Positive locations of an image that enter the mask loss, drawn anew for every batch."""
@@ -103,13 +105,16 @@ def fcos_losses(
     positive = targets["positive"]
     num_positives = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
     ignored = find_ignored(batch, model.num_classes)
+    ignored_locations = _read_at_locations(ignored, levels_hw, model.stride)
+    if "known_classes" in batch:
+        ignored_locations = ignored_locations | find_unknown_classes(batch, model.num_classes)[:, None]
     centerness_logits = flatten_levels(outputs["centerness_logits"])[..., 0]
     losses = {
         "classification": focal_loss(
             flatten_levels(outputs["class_logits"]),
             targets["classes"],
             positive,
-            _read_at_locations(ignored, levels_hw, model.stride),
+            ignored_locations,
             num_positives,
         ),
         "box": giou_loss(flatten_levels(outputs["distances"]), targets["distances"], targets["centerness"]),
@@ -117,8 +122,7 @@ def fcos_losses(
         "mask": _mask_loss_of_positives(outputs, batch, targets, read_points, model, seed),
     }
     if config.loss_weights.saliency > 0:
-        coverage = planes_to_map(batch, "saliency", model.num_classes)
-        losses["saliency"] = saliency_loss(outputs["saliency_logits"], coverage, ignored)
+        losses["saliency"] = direct_saliency_loss(outputs["saliency_logits"], batch, ignored)
     return losses
 
 

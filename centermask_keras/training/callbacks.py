@@ -15,7 +15,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from centermask_keras.config import Config, TrainConfig
+from centermask_keras.config import Config
+from centermask_keras.config.sections import TrainConfig
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
 from centermask_keras.errors import CenterMaskError

@@ -5,7 +5,7 @@ Stage: training. Source: the protocol of Mask R-CNN (He et al. 2017, arXiv 1703.
 
 import keras
 
-from centermask_keras.config import TrainConfig
+from centermask_keras.config.sections import TrainConfig
 
 MOMENTUM = 0.9
 

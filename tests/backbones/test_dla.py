@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from centermask_keras.backbones import BACKBONES
 from centermask_keras.backbones.dla import BilinearUpsampling, build_dla34, build_dla_small
-from centermask_keras.config import DEFORMABLE_BACKBONES
+from centermask_keras.config.sections import DEFORMABLE_BACKBONES
 
 # Kernel side, input channels, output channels of every convolution of the encoder; each is followed by a normalisation.
 ENCODER_34 = [

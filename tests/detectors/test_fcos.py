@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_base import make_batch
+from test_base import add_known, make_batch
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.decode.fcos import decode_fcos
 from centermask_keras.detectors import build_detector
@@ -18,7 +19,7 @@ from centermask_keras.detectors.base import active_losses
 from centermask_keras.detectors.fcos import MOST_MASK_POSITIVES, build_fcos, draw_positives, fcos_losses
 from centermask_keras.training.optimizer import build_optimizer
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("fcos_*.json"))
+CONFIG_OF = {path.stem: path for path in (Path(__file__).parents[2] / "configs").glob("fcos_*.json")}
 SMALL = [
     "model.backbone=resnet_small",
     "model.head_channels=32",
@@ -37,7 +38,7 @@ SMALL = [
 
 
 def small_config(*overrides: str):
-    return load_config(CONFIGS[0], [*SMALL, *overrides])
+    return load_config(CONFIG_OF["fcos_resnet101"], [*SMALL, *overrides])
 
 
 def compute(detector, batch):
@@ -92,6 +93,38 @@ def test_crowd_regions_spare_negatives_of_their_class_only():
     batch["ignore_valid"][:] = True
     # At the start all classes have nearly the same logits: ignoring one of three spares a third.
     assert 0.6 < float(compute(detector, batch)["classification"]) / free < 0.73
+
+
+def dense_gradients(batch, config):
+    """Return the gradients of classification and saliency loss with respect to their logits: [B, cells, C] each."""
+    detector = build_detector(config)
+    outputs = detector(batch, training=False)
+    logits = [tf.convert_to_tensor(level) for level in (*outputs["class_logits"], outputs["saliency_logits"])]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        losses = detector.compute_losses({**outputs, "class_logits": logits[:-1], "saliency_logits": logits[-1]}, batch)
+    levels = tape.gradient(losses["classification"], logits[:-1])
+    classes = np.concatenate([level.numpy().reshape(2, -1, 3) for level in levels], axis=1)
+    return classes, tape.gradient(losses["saliency"], logits[-1]).numpy().reshape(2, -1, 3)
+
+
+def test_unknown_classes_of_lvis_are_not_trained_as_absent():
+    """Image 0 knows class 1 alone, image 1 none; both have objects of class 0, fully covered in their first cells."""
+    config = small_config()
+    batch = make_batch(config, objects=2)
+    batch["classes"][:] = 0
+    batch["saliency_planes"][:, 1:] = 0
+    batch["saliency_planes"][:, 0] = 128
+    batch["saliency_planes"][:, 0, 0, :5] = 255
+    plain = dense_gradients(batch, config)
+    classes, saliency = dense_gradients(add_known(batch, [[1], []]), config)
+    for before, after in zip(plain, (classes, saliency), strict=True):
+        np.testing.assert_allclose(after[0, :, 1], before[0, :, 1], rtol=1e-5, atol=1e-8)
+        assert before[..., 2].all() and not after[..., 2].any() and not after[1, :, 1].any()
+    # The objects' own class: positives pull up, nothing is pushed down; the saliency learns where it is wholly covered.
+    positive = plain[0][..., 0] < 0
+    assert positive[1].any() and (classes[1, :, 0][positive[1]] < 0).all() and not classes[1, :, 0][~positive[1]].any()
+    assert (saliency[1, :5, 0] < 0).all() and not saliency[1, 5:, 0].any()
 
 
 def test_padding_rows_carry_no_loss():
@@ -190,15 +223,20 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
         assert value == pytest.approx(losses[False][name], rel=1e-3), name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_learns_from_photos_at_full_depth(path, coco_tiny, tmp_path):
-    dataset = {"annotations": str(coco_tiny / "annotations" / "instances.json"), "images": str(coco_tiny / "images")}
+def on_photos(path: Path, photos: Path):
+    """Read a configuration at full depth, for photos at 128 px."""
+    dataset = {"annotations": str(photos / "annotations" / "instances.json"), "images": str(photos / "images")}
     overrides = [f"data.{split}.{key}={value}" for split in ("train", "val") for key, value in dataset.items()]
+    small = ["data.input_hw=[128, 128]", "data.multi_scale_hw=[[128, 128]]", "train.batch_size=2"]
     # Three steps are too few for a warm-up.
-    short = ["data.input_hw=[128, 128]", "data.multi_scale_hw=[[128, 128]]", "train.batch_size=2"]
-    config = load_config(path, [*overrides, *short, "train.warmup_steps=0"])
-    annotations = load_annotations(*dataset.values(), crowd=config.data.crowd)
+    return load_config(path, [*overrides, *small, "model.num_classes=80", "train.warmup_steps=0"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcos_resnet101", "fcos_resnext101_dcn"])
+def test_the_plainest_and_the_richest_learn_from_photos_at_full_depth(name, coco_tiny, tmp_path):
+    config = on_photos(CONFIG_OF[name], coco_tiny)
+    annotations = load_annotations(config.data.train.annotations, config.data.train.images, crowd=config.data.crowd)
     batch = next(make_train_dataset(config, annotations).as_numpy_iterator())
     detector = build_detector(config)
     detector.compile(optimizer=build_optimizer(config.train, config.train.learning_rate), jit_compile=False)
@@ -212,3 +250,13 @@ def test_every_configuration_learns_from_photos_at_full_depth(path, coco_tiny, t
         keras.tree.flatten(detector(batch["image"])), keras.tree.flatten(loaded(batch["image"])), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcos_resnet101_dcn", "fcos_resnext101"])
+def test_the_others_look_at_a_photo_at_full_depth(name, coco_tiny):
+    config = on_photos(CONFIG_OF[name], coco_tiny)
+    photo = read_image(min((coco_tiny / "images").iterdir()))[:128, :128]
+    outputs = build_detector(config)(photo[None])
+    assert [level.shape[1] for level in outputs["class_logits"]] == [16, 8, 4, 2, 1]
+    assert all(np.isfinite(np.asarray(value)).all() for value in keras.tree.flatten(outputs))

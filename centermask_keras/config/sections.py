@@ -1,19 +1,14 @@
-"""The configuration: one complete JSON file per experiment, strict and typed.
+"""The sections of a configuration: every key, its type and what it means.
 
-Every key must be present and no other is allowed, so that a file says everything about an experiment and a misspelt
-key is an error instead of a silent default.
+A section checks what concerns itself alone; what concerns several of them, `Config` checks.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-
-from centermask_keras.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -42,11 +37,13 @@ DEFORMABLE_BACKBONES = ("dla34", "dla_half", "dla_small")
 """What `model.deformable` has a meaning for."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Objects of exactly these keys, which do not change."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class _DetectorConfig(_Section):
+class _DetectorConfig(Section):
     """What all detectors have."""
 
     detector: Literal["centernet", "fcos"] = Field(
@@ -117,14 +114,14 @@ class FcosConfig(_DetectorConfig):
 ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]
 
 
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """One COCO-format dataset; paths are relative to the working directory."""
 
     annotations: str = Field(description="A json of COCO or LVIS")
     images: str = Field(description="The folder of its images")
 
 
-class AugmentationConfig(_Section):
+class AugmentationConfig(Section):
     """What training does to an image."""
 
     crop: Literal["random", "window", "none"] = Field(
@@ -145,7 +142,7 @@ class AugmentationConfig(_Section):
         return self
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is read and how it becomes batches."""
 
     train: DatasetConfig = Field(description="What is trained on")
@@ -170,7 +167,7 @@ class DataConfig(_Section):
         return self
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """The optimisation."""
 
     batch_size: PositiveInt = Field(description="Images per step over all replicas")
@@ -197,7 +194,7 @@ class TrainConfig(_Section):
         return self
 
 
-class CenterNetLossWeights(_Section):
+class CenterNetLossWeights(Section):
     """Eq. 6: the weight of each loss in the sum."""
 
     heatmap: Weight = Field(description="Eq. 3")
@@ -207,7 +204,7 @@ class CenterNetLossWeights(_Section):
     saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
 
 
-class FcosLossWeights(_Section):
+class FcosLossWeights(Section):
     """The weight of each loss in the sum: those of FCOS, and of the masks (Section 4.3)."""
 
     classification: Weight = Field(description="Focal loss of the classes at every location")
@@ -232,7 +229,7 @@ LossWeights = Annotated[
 ]
 
 
-class EvalConfig(_Section):
+class EvalConfig(Section):
     """How images are read outside of training, and how masks are cut."""
 
     resize: Literal["letterbox", "turned", "keep"] = Field(
@@ -241,177 +238,3 @@ class EvalConfig(_Section):
     )
     batch_size: PositiveInt = Field(description="Images per step; 1 with turned and keep")
     mask_threshold: Fraction = Field(description="Mask probabilities above it are inside")
-
-
-class Config(_Section):
-    """A complete configuration."""
-
-    about: str = Field(description="One line for the reader")
-    model: ModelConfig = Field(description="The network and its inference graph")
-    data: DataConfig = Field(description="What is read and how it becomes batches")
-    train: TrainConfig = Field(description="The optimisation")
-    loss_weights: LossWeights = Field(description="The weight of each loss in the sum")
-    eval: EvalConfig = Field(description="How images are read outside of training, and how masks are cut")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Config:
-        if not isinstance(self.loss_weights, LOSS_WEIGHTS[self.model.detector]):
-            raise ValueError(
-                f"loss_weights: expected the losses of model.detector {self.model.detector}, received "
-                f"{', '.join(type(self.loss_weights).model_fields)}"
-            )
-        multiple = self.model.input_multiple
-        if any(side % multiple for side in self.data.input_hw):
-            raise ValueError(
-                f"data.input_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
-                f"received {list(self.data.input_hw)}"
-            )
-        for sides in self.data.multi_scale_hw or ():
-            if any(side % multiple for side in sides):
-                raise ValueError(
-                    f"data.multi_scale_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
-                    f"received {list(sides)}"
-                )
-        cells = self.grid_hw[0] * self.grid_hw[1]
-        if self.model.max_detections > cells:
-            raise ValueError(
-                f"model.max_detections: expected at most {cells} (the cells of data.input_hw), "
-                f"received {self.model.max_detections}"
-            )
-        if self.model.saliency == "class_agnostic" and self.loss_weights.saliency != 0:
-            raise ValueError(
-                "loss_weights.saliency: expected 0 with model.saliency class_agnostic "
-                f"(it has no direct supervision), received {self.loss_weights.saliency}"
-            )
-        if self.model.mask_factors == "local_shape" and self.loss_weights.saliency != 0:
-            raise ValueError(
-                "loss_weights.saliency: expected 0 with model.mask_factors local_shape "
-                f"(it has no saliency), received {self.loss_weights.saliency}"
-            )
-        if self.eval.resize != "letterbox" and self.eval.batch_size != 1:
-            raise ValueError(
-                f"eval.batch_size: expected 1 with eval.resize {self.eval.resize} (images differ in size), "
-                f"received {self.eval.batch_size}"
-            )
-        return self
-
-    @property
-    def grid_hw(self) -> tuple[int, int]:
-        """Height and width of the training feature map in cells."""
-        height, width = self.data.input_hw
-        return height // self.model.stride, width // self.model.stride
-
-    def at_size(self, input_hw: tuple[int, int]) -> Config:
-        """Return the same configuration for another size of the input."""
-        return self.model_copy(update={"data": self.data.model_copy(update={"input_hw": input_hw})})
-
-    def to_json(self) -> str:
-        """Return the text that `parse_config` reads back to an equal configuration."""
-        return self.model_dump_json(indent=2) + "\n"
-
-
-def check_files(config: Config, source: str, splits: Iterable[str] = ("train", "val")) -> None:
-    """Check that the files and folders which a configuration names are there.
-
-    Raises:
-        ConfigError: `SOURCE: data.train.annotations: expected a file, received ...`, one line per path.
-    """
-    lines = []
-    for split in splits:
-        dataset = getattr(config.data, split)
-        if not Path(dataset.annotations).is_file():
-            lines.append(f"{source}: data.{split}.annotations: expected a file, received {dataset.annotations}")
-        if not Path(dataset.images).is_dir():
-            lines.append(f"{source}: data.{split}.images: expected a folder, received {dataset.images}")
-    if lines:
-        raise ConfigError("\n".join(lines))
-
-
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a configuration file and apply overrides.
-
-    Args:
-        path: JSON file with every key of `Config`.
-        overrides: `"a.b=v"` strings; `v` is read as JSON and, if it is none, taken as text.
-
-    Raises:
-        ConfigError: `FILE: json.path: expected ..., received ...`, one line per mistake.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{path}: expected a readable JSON configuration, received: {reason}") from None
-    return parse_config(text, source=str(path), overrides=overrides)
-
-
-def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Config:
-    """Build a `Config` from JSON text; `source` names it in errors (see `load_config`)."""
-    try:
-        values = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, source))
-    except RecursionError:
-        raise ConfigError(f"{source}: expected JSON, received one that is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise ConfigError(f"{source}: {where}: expected JSON, received: {error.msg}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected a JSON object, received {type(values).__name__}")
-    for override in overrides:
-        _override(values, override, source)
-    try:
-        # Through JSON again: strict mode then takes a list for a tuple, and still no text for a number.
-        return Config.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(source, problem) for problem in error.errors())) from None
-
-
-def _unique(pairs: list[tuple[str, Any]], source: str) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ConfigError(f"{source}: {key}: expected each key once, received it {keys.count(key)} times")
-    return dict(pairs)
-
-
-def _override(values: dict[str, Any], override: str, source: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {override}: expected a.b=value")
-    section: Any = values
-    *parents, key = path.split(".")
-    for parent in parents:
-        section = section.get(parent) if isinstance(section, Mapping) else None
-    if not isinstance(section, dict) or key not in section:
-        raise ConfigError(f"--set {override}: {path}: expected a key of {source}; no such key")
-    try:
-        section[key] = json.loads(text)
-    except (ValueError, RecursionError):
-        section[key] = text
-
-
-def _explain(source: str, problem: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in _without_tags(problem["loc"]))
-    received = json.dumps(problem["input"]) if not isinstance(problem["input"], Mapping) else "an object"
-    match problem["type"]:
-        case "union_tag_not_found":
-            return f"{source}: {path}.detector: expected this key, received none"
-        case "union_tag_invalid":
-            expected, received = problem["ctx"]["expected_tags"], json.dumps(problem["ctx"]["tag"])
-            return f"{source}: {path}.detector: expected one of {expected}, received {received}"
-        case "missing":
-            return f"{source}: {path}: expected this key, received none"
-        case "extra_forbidden":
-            return f"{source}: {path}: unknown key (received {received}); expected only the keys of `config --schema`"
-        case "value_error":  # one of the validators above; its message already says expected and received
-            message = str(problem["ctx"]["error"])
-            return f"{source}: {path + '.' if path else ''}{message}"
-        case _:
-            expected = problem["msg"].removeprefix("Input should be ")
-            return f"{source}: {path}: expected {expected}, received {received}"
-
-
-def _without_tags(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Leave out of a place in the file the name of the detector by which the form of a section was chosen."""
-    section, *inside = place or ("",)
-    return (section, *inside[1:]) if section in ("model", "loss_weights") and inside else place
