@@ -70,6 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
 def train_command(
     config: ConfigOption,
     run: Annotated[Path | None, typer.Option(help="Run folder; default runs/<configuration>.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Begin with a *.weights.h5 file, or with the best weights of a run folder.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")] = False,
     set_: Overrides = [],  # noqa: B006 - the form that typer reads
     json_: JsonOption = None,
@@ -79,7 +82,14 @@ def train_command(
     start_backend()
     from centermask_keras.training.fit import train
 
-    result = train(loaded, name=str(config), run_dir=run or _default_run(config), overwrite=overwrite, console=console)
+    result = train(
+        loaded,
+        name=str(config),
+        run_dir=run or _default_run(config),
+        weights=weights,
+        overwrite=overwrite,
+        console=console,
+    )
     console.print(
         f"best mask AP {result.best_mask_ap:.3f} (epoch {result.best_epoch})   {result.run_dir}",
         highlight=False,

@@ -5,6 +5,7 @@ Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (ar
 
 import platform
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, s
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
 from centermask_keras.evaluation.predict import categories_of
+from centermask_keras.inference import load_weights
 from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (
@@ -30,7 +32,7 @@ from centermask_keras.training.callbacks import (
     Validation,
 )
 from centermask_keras.training.optimizer import build_optimizer
-from centermask_keras.training.run_folder import RECORD, Progress, RunFolder, check_same, open_run
+from centermask_keras.training.run_folder import BEST_WEIGHTS, RECORD, Progress, RunFolder, check_same, open_run
 from centermask_keras.training.schedule import StepDrops
 
 
@@ -54,7 +56,13 @@ class TrainingResult:
 
 
 def train(
-    config: Config, *, name: str, run_dir: str | Path, overwrite: bool = False, console: Console | None = None
+    config: Config,
+    *,
+    name: str,
+    run_dir: str | Path,
+    weights: Path | None = None,
+    overwrite: bool = False,
+    console: Console | None = None,
 ) -> TrainingResult:
     """Train a configuration from its first epoch, or continue the unfinished run in the folder.
 
@@ -65,11 +73,14 @@ def train(
         config: the configuration.
         name: what errors call it, the path of its file.
         run_dir: the run folder.
+        weights: what training begins with instead of random weights: a `*.weights.h5` file of the same architecture,
+            or a run folder, whose best weights they are.
         overwrite: delete what an earlier run left there and start anew.
         console: where progress is shown; standard output by default.
 
     Raises:
-        ConfigError: configuration and datasets disagree, or the folder holds a finished or a different run.
+        ConfigError: configuration and datasets disagree, or the folder holds a finished or a different run, or one
+            that began with other weights.
         DataError: a dataset's json is faulty.
         ImageError: an image does not decode (with `data.on_error` stop).
         CenterMaskError: a loss is not finite; the message names step, epoch and losses.
@@ -79,13 +90,21 @@ def train(
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
+    if weights is not None:
+        weights = weights / BEST_WEIGHTS if weights.is_dir() else weights
+        load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
     run = open_run(run_dir, config, overwrite=overwrite)
-    _write_record(run, config, name, train_set, val_set)
-    return _fit(config, run, train_set, val_set, console)
+    _write_record(run, config, name, train_set, val_set, weights)
+    return _fit(config, run, train_set, val_set, weights, console)
 
 
 def _fit(
-    config: Config, run: RunFolder, train_set: Annotations, val_set: Annotations, console: Console
+    config: Config,
+    run: RunFolder,
+    train_set: Annotations,
+    val_set: Annotations,
+    weights: Path | None,
+    console: Console,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
     jit_compile = bool(tf.config.list_physical_devices("GPU"))  # on a CPU XLA is slower than oneDNN
@@ -97,6 +116,8 @@ def _fit(
         warmup_steps=settings.warmup_steps,
     )
     model = _compiled_model(config, schedule, jit_compile=jit_compile)
+    if weights is not None:
+        load_weights(model, weights)
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
     variables = {"model": model.variables, "optimizer": model.optimizer.variables}
@@ -198,20 +219,23 @@ def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -
     return model
 
 
-def _write_record(run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:
+def _write_record(
+    run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations, weights: Path | None
+) -> None:
     """Write what the run is made of; a run that continues must find what it began with.
 
     Raises:
-        ConfigError: the datasets changed since the run began.
+        ConfigError: the datasets or the initial weights are others than when the run began.
     """
     ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
     data = {
         "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
         "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
+        "initial_weights": weights and {"file": str(weights), "sha256": sha256(weights.read_bytes()).hexdigest()},
     }
     record = run.read_record()
     if "dataset" in record:
-        check_same(run.path / RECORD, {key: record[key] for key in data}, data)
+        check_same(run.path / RECORD, {key: record.get(key) for key in data}, data)
     packages = {package: version(package) for package in ("keras", "tensorflow", "numpy")}
     run.update_record(
         **data,

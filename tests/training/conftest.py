@@ -92,12 +92,21 @@ class Tiny:
         short = ["train.epochs=4", "train.validate_every=1", "train.drop_epochs=[3]", "train.learning_rate=0.05"]
         return load_config(DEMO, [*short, *overrides])
 
-    def train(self, config: Config, *, run: str = "run", overwrite: bool = False, terminal: bool = False):
+    def train(
+        self, config: Config, *, run: str = "run", weights: Path | None = None, overwrite=False, terminal: bool = False
+    ):
         """Train in a folder of `tmp_path` and return the result; the console's text is in `self.output`."""
         run_dir = self.tmp_path / run
         console = Console(width=160, record=True, force_terminal=terminal, file=(self.tmp_path / "console").open("w"))
         try:
-            return fit.train(config, name="configs/my.json", run_dir=run_dir, overwrite=overwrite, console=console)
+            return fit.train(
+                config,
+                name="configs/my.json",
+                run_dir=run_dir,
+                weights=weights,
+                overwrite=overwrite,
+                console=console,
+            )
         finally:
             self.output = console.export_text()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -185,6 +186,41 @@ def test_a_finished_run_is_left_alone_and_overwrite_starts_anew(tiny):
     assert again.epochs == 2 and len(metrics_of(again.run_dir)) == 2
     assert (first.run_dir / "notes.txt").read_text() == "mine"
     assert state_of(again.run_dir)["optimizer/0"] == 6 and before["optimizer/0"] == 12
+
+
+def test_a_run_begins_with_the_weights_it_is_given_and_records_them(tiny):
+    first = tiny.train(tiny.config())
+    file = first.run_dir / "model.weights.h5"
+    still = tiny.config("train.learning_rate=1e-30", "train.epochs=1", "train.ema_decay=null")
+    for run, weights in (("from_file", file), ("from_folder", first.run_dir)):
+        tiny.evaluated.clear()
+        again = tiny.train(still, run=run, weights=weights)
+        trained = [0, 1, 2, 3, 6, 7]  # the others are moving averages of the batches
+        (evaluated,) = tiny.evaluated
+        assert distance(*([w[i] for i in trained] for w in (evaluated, tiny.saved_weights("run")))) < 1e-6
+        assert distance(*([w[i] for i in trained] for w in (evaluated, tiny.initial_weights()))) > 0.1
+        record = json.loads((again.run_dir / "run.json").read_text())["initial_weights"]
+        assert record == {"file": str(file), "sha256": sha256(file.read_bytes()).hexdigest()}
+
+
+def test_a_run_with_initial_weights_continues_only_with_them(tiny):
+    file = tiny.train(tiny.config()).run_dir / "model.weights.h5"
+    whole = tiny.train(tiny.config(), run="whole", weights=file)
+    tiny.events = {7: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config(), run="parts", weights=file)
+    tiny.events = {}
+    with pytest.raises(ConfigError, match=r"run\.json: initial_weights\.file: expected .*, received nothing"):
+        tiny.train(tiny.config(), run="parts")
+    assert_same_run(whole.run_dir, tiny.train(tiny.config(), run="parts", weights=file).run_dir)
+
+
+def test_weights_that_do_not_fit_are_told_before_anything_is_written(tiny):
+    (tiny.tmp_path / "other.weights.h5").write_bytes(b"no weights")
+    for name in ("other.weights.h5", "missing.weights.h5"):
+        with pytest.raises(CenterMaskError, match=rf"{name}: expected .* weights"):
+            tiny.train(tiny.config(), weights=tiny.tmp_path / name)
+    assert not (tiny.tmp_path / "run").exists()
 
 
 def test_wrong_number_of_classes_is_told_before_anything_is_written(tiny):
