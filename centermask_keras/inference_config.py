@@ -30,14 +30,19 @@ class InferenceModelConfig(_Stored):
 class InferenceDataConfig(_Stored):
     """How images are read."""
 
-    input_hw: SizeHW = Field(description="Height and width of the input with letterbox")
+    input_hw: SizeHW = Field(
+        description="Height and width of the input with letterbox; with turned, of wide or high images"
+    )
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during an evaluation")
 
 
 class InferenceEvalConfig(_Stored):
     """How images are brought to the network, and how masks are cut."""
 
-    resize: Literal["letterbox", "keep"] = Field(description="To data.input_hw, or original size padded to a multiple")
+    resize: Literal["letterbox", "turned", "keep"] = Field(
+        description="To data.input_hw; the same, turned for images that lie the other way; or original size padded to "
+        "a multiple"
+    )
     batch_size: PositiveInt = Field(description="Images per step of an evaluation")
     mask_threshold: Fraction = Field(description="Mask probabilities above it are inside")
 

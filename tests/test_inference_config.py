@@ -6,7 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from centermask_keras.config import load_config
+from centermask_keras.export.saved_model import MOST_PIXELS, image_limit
 from centermask_keras.inference_config import InferenceConfig, to_inference_config
+from centermask_keras.runtimes.description import describe_input
 
 
 @pytest.mark.parametrize(("name", "network_hw"), [("configs/mobile", (320, 320)), ("configs/demo", (128, 128))])
@@ -22,6 +24,14 @@ def test_the_values_are_those_of_the_configuration(name, network_hw):
 def test_an_image_decides_where_it_is_kept_as_it_is():
     stored = to_inference_config(load_config("saved_models/nuclei/config.json"))
     assert stored.network_hw == (None, None) and stored.model.input_multiple == 32
+
+
+def test_an_image_is_turned_at_one_of_two_sizes():
+    stored = to_inference_config(load_config("configs/fcos_resnet101.json"))
+    assert stored.eval.resize == "turned" and stored.network_hw == (None, None)
+    height, width = stored.data.input_hw
+    assert f"{height} x {width} or {width} x {height}" in describe_input(stored)
+    assert image_limit(stored) == {"most_pixels": MOST_PIXELS}
 
 
 def test_wrong_values_are_refused():

@@ -8,9 +8,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def make_letterbox(image_hw: tf.Tensor, canvas_hw: tuple[int, int]) -> tf.Tensor:
+def make_letterbox(image_hw: tf.Tensor, canvas_hw: tuple[int, int] | tf.Tensor) -> tf.Tensor:
     """Fit an image of a size int [2] into the canvas: the transform of `data.transform.make_letterbox`."""
-    image, canvas = tf.cast(image_hw, tf.float64), tf.constant(canvas_hw, tf.float64)
+    image, canvas = tf.cast(image_hw, tf.float64), tf.cast(canvas_hw, tf.float64)
     resized = tf.clip_by_value(tf.round(image * tf.reduce_min(canvas / image)), 1, canvas)
     scale, shift = resized / image, (canvas - resized) // 2
     return tf.stack([scale[1], scale[0], shift[1], shift[0]])
@@ -22,6 +22,14 @@ def make_keep(image_hw: tf.Tensor, multiple: int) -> tuple[tf.Tensor, tf.Tensor]
     canvas_hw = (image_hw + multiple - 1) // multiple * multiple
     shift = tf.cast((canvas_hw - image_hw) // 2, tf.float64)
     return tf.stack([1.0, 1.0, shift[1], shift[0]]), canvas_hw
+
+
+def make_turned(image_hw: tf.Tensor, canvas_hw: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Letterbox an image of a size int [2] into the canvas, turned where it lies the other way: transform, canvas."""
+    height, width = canvas_hw
+    turned = (image_hw[0] > image_hw[1]) != (height > width)
+    canvas = tf.where(turned, [width, height], [height, width])
+    return make_letterbox(image_hw, canvas), canvas
 
 
 def warp(image: tf.Tensor, transform: tf.Tensor, canvas_hw: tuple[int, int] | tf.Tensor) -> tf.Tensor:

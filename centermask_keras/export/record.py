@@ -15,7 +15,7 @@ from typing import Any
 from centermask_keras import __version__
 from centermask_keras.export.formats import THREADS, TITLES
 from centermask_keras.export.parity import TOLERANCES, Parity
-from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS
+from centermask_keras.export.saved_model import image_limit
 from centermask_keras.inference_config import InferenceConfig
 from centermask_keras.predictor import SCORE_THRESHOLD
 from centermask_keras.runtimes.description import Description, describe_input
@@ -108,7 +108,7 @@ def write_record(folder: Path, run: Path, description: Description, done: Sequen
         "class_names": [category.name for category in description.categories],
         "weights_sha256": hashlib.sha256((run / "model.weights.h5").read_bytes()).hexdigest(),
         "signatures": {row.format: signatures(row.format, description.config) for row in done},
-        "most_pixels": MOST_PIXELS if description.config.eval.resize == "letterbox" else MOST_KEPT_PIXELS,
+        "most_pixels": image_limit(description.config)["most_pixels"],
         "files": [_file_record(exported, folder) for exported in done],
         "versions": {"centermask-keras": __version__, "python": platform.python_version(), **_versions(PACKAGES)},
     }

@@ -13,16 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from centermask_keras.detectors import CenterMask
-from centermask_keras.export.canvas import make_keep, make_letterbox, to_original, warp
+from centermask_keras.export.canvas import make_keep, make_letterbox, make_turned, to_original, warp
 from centermask_keras.export.id_map import paint_id_map
 from centermask_keras.export.image_files import read_image
+from centermask_keras.inference_config import InferenceConfig
 from centermask_keras.predictor import SCORE_THRESHOLD
 from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Description
 from centermask_keras.structures import Detections
 
 VERSION = "1"  # TensorFlow Serving serves the folder with the highest number
 MOST_PIXELS = 1 << 26
-"""Of an image that is letterboxed: 67 megapixels are 200 MB, decoded."""
+"""Of an image that is letterboxed, turned or not: 67 megapixels are 200 MB, decoded."""
 MOST_KEPT_PIXELS = 1 << 24
 """Of the input of a network that takes images at their own size: the maps of 17 megapixels are several GB."""
 PARALLEL_IMAGES = 4  # decoded or painted at once; each may take MOST_PIXELS
@@ -98,7 +99,7 @@ class ServedModel(tf.Module):
         canvas_hw = self._config.data.input_hw
 
         def read(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-            image, error = read_image(contents, most_pixels=MOST_PIXELS)
+            image, error = read_image(contents, **image_limit(self._config))
             image_hw = tf.shape(image)[:2]
             transform = make_letterbox(image_hw, canvas_hw)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [*canvas_hw, 3])
@@ -110,12 +111,16 @@ class ServedModel(tf.Module):
 
     def _find_one_by_one(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Run each image at its own size; what an image gives does not depend on its neighbours."""
-        multiple = self._config.model.input_multiple
+        resize, multiple = self._config.eval.resize, self._config.model.input_multiple
+        limit = image_limit(self._config)
 
         def find(contents: tf.Tensor) -> dict[str, tf.Tensor]:
-            image, error = read_image(contents, most_pixels=MOST_KEPT_PIXELS, multiple=multiple)
+            image, error = read_image(contents, **limit)
             image_hw = tf.shape(image)[:2]
-            transform, canvas_hw = make_keep(image_hw, multiple)
+            if resize == "keep":
+                transform, canvas_hw = make_keep(image_hw, multiple)
+            else:
+                transform, canvas_hw = make_turned(image_hw, self._config.data.input_hw)
             canvas = tf.ensure_shape(warp(image, transform, canvas_hw), [None, None, 3])
             found = {name: value[0] for name, value in self.tensor(canvas[None]).items()}
             return {**found, "error": error, "transform": transform, "image_hw": image_hw}
@@ -126,6 +131,13 @@ class ServedModel(tf.Module):
         dtypes = {"classes": tf.int32, "valid": tf.bool}
         signature = {f: tf.TensorSpec(shapes.get(f, [count]), dtypes.get(f, tf.float32)) for f in FIELDS} | _IMAGE
         return tf.map_fn(find, image_bytes, fn_output_signature=signature, parallel_iterations=1)
+
+
+def image_limit(config: InferenceConfig) -> dict[str, int]:
+    """Return what `read_image` holds the size of an image against."""
+    if config.eval.resize == "keep":
+        return {"most_pixels": MOST_KEPT_PIXELS, "multiple": config.model.input_multiple}
+    return {"most_pixels": MOST_PIXELS}
 
 
 _IMAGE = {

@@ -12,7 +12,8 @@ def suppress_overlaps(
 ) -> tuple[Tensor, Tensor]:
     """Pick the highest-scoring boxes, each of which takes out those of its class that overlap it too much.
 
-    As many rounds as results, each over all boxes: no sorting, no lists of varying length, compiles everywhere.
+    As many rounds as results, each over all boxes: no sorting, no lists of varying length, compiles everywhere. The
+    rounds are unrolled: exported graphs hold no loop, which some runtimes do not take.
 
     Args:
         boxes: float32 [B, n, 4], xyxy.
@@ -25,34 +26,20 @@ def suppress_overlaps(
         picks: int32 [B, K], rows of `boxes` by falling score; any row where there was no further one.
         picked_scores: float32 [B, K], falling; 0 where there was no further one.
     """
-    batch = ops.shape(boxes)[0]
-    rounds = ops.arange(count, dtype="int32")
-    area = _area(boxes)
-
-    def pick_one(index: Tensor, state: tuple) -> tuple:
-        left, picks, picked_scores = state
-        best = ops.cast(ops.argmax(left, axis=-1), "int32")[:, None]  # [B, 1]
-        score = ops.take_along_axis(left, best, axis=1)
-        box = ops.take_along_axis(boxes, best[..., None], axis=1)  # [B, 1, 4]
-        overlap = _area(
-            ops.concatenate([ops.maximum(boxes[..., :2], box[..., :2]), ops.minimum(boxes[..., 2:], box[..., 2:])], -1)
-        )
-        union = area + ops.take_along_axis(area, best, axis=1) - overlap
-        same = classes == ops.take_along_axis(classes, best, axis=1)
-        gone = (same & (overlap > iou_threshold * union)) | (ops.arange(ops.shape(left)[1], dtype="int32") == best)
-        here = rounds == index
-        return (
-            ops.where(gone, 0.0, left),
-            ops.where(here, best, picks),
-            ops.where(here, score, picked_scores),
-        )
-
-    state = (scores, ops.zeros((batch, count), "int32"), ops.zeros((batch, count), "float32"))
-    _, picks, picked_scores = ops.fori_loop(0, count, pick_one, state)
-    return picks, picked_scores
-
-
-def _area(boxes: Tensor) -> Tensor:
-    """Return the area [...] of boxes [..., 4]; 0 of those whose sides are the wrong way round."""
-    sides = ops.relu(boxes[..., 2:] - boxes[..., :2])
-    return sides[..., 0] * sides[..., 1]
+    batch, candidates = ops.shape(boxes)[:2]
+    x1, y1, x2, y2 = ops.unstack(boxes, axis=-1)  # each [B, n]; short rounds count in an unrolled graph
+    area, kinds = ops.relu(x2 - x1) * ops.relu(y2 - y1), ops.cast(classes, "float32")
+    rows = ops.reshape(ops.stack([x1, y1, x2, y2, area, kinds], axis=-1), (-1, 6))
+    starts = candidates * ops.arange(batch, dtype="int32")[:, None]
+    numbers = starts + ops.arange(candidates, dtype="int32")  # [B, n]
+    left, picks, picked_scores = scores, [], []
+    for _ in range(count):
+        pick = ops.cast(ops.argmax(left, axis=-1, keepdims=True), "int32") + starts  # [B, 1]
+        picks.append(pick - starts)
+        picked_scores.append(ops.max(left, axis=-1, keepdims=True))
+        west, north, east, south, size, kind = ops.split(ops.take(rows, pick[:, 0], axis=0), 6, axis=-1)
+        width = ops.relu(ops.minimum(x2, east) - ops.maximum(x1, west))
+        overlap = width * ops.relu(ops.minimum(y2, south) - ops.maximum(y1, north))
+        gone = (kinds == kind) & (overlap > iou_threshold * (area + size - overlap))
+        left = ops.where(gone | (numbers == pick), 0.0, left)
+    return ops.concatenate(picks, axis=1), ops.concatenate(picked_scores, axis=1)

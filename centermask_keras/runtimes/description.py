@@ -61,6 +61,9 @@ def describe_input(config: InferenceConfig, batch: str = "batch") -> str:
     if config.eval.resize == "letterbox":
         height, width = config.data.input_hw
         sides = f"{height}, {width}, 3]"
+    elif config.eval.resize == "turned":
+        height, width = config.data.input_hw
+        sides = f"height, width, 3], {height} x {width} or {width} x {height}"
     else:
         sides = f"height, width, 3], height and width multiples of {config.model.input_multiple}"
     return f"uint8 [{batch}, {sides}, RGB, 0..255; normalised inside of the graph"

@@ -82,17 +82,31 @@ def save_variants(folder: Path, portrait: Image.Image, landscape: Image.Image, o
     return {name: folder / f"{name}.{suffix}" for name, (_, suffix, _) in rows.items()}
 
 
-def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *overrides: str) -> Path:
-    """Save a model of random weights that finds objects of many classes on real images and none on black ones."""
+def make_random_run(
+    folder: Path,
+    config_name: str,
+    images: dict[str, Path],
+    *overrides: str,
+    same_way: tuple[str, str] = ("portrait", "landscape"),
+) -> Path:
+    """Save a model of random weights that finds objects of many classes on real images and none on black ones.
+
+    The images named by `same_way` become inputs of the same size.
+    """
     config = load_config(ROOT / "configs" / f"{config_name}.json", [FLOAT32, 'eval.resize="letterbox"', *overrides])
     predictor = build(config)
     detector, rng = predictor.detector, np.random.default_rng(0)
     for layer in detector.network._flatten_layers():
         if layer.name.startswith("conv_offset_mask"):  # fresh ones shift nothing; larger ones make chaos of rounding
             layer.kernel.assign(rng.normal(0, 0.001, layer.kernel.shape))
-    detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
-    canvases = np.stack([predictor.prepare(read_image(images[name]))[0] for name in ("portrait", "landscape")])
-    spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, highest=-0.9)
+    canvases = np.stack([predictor.prepare(read_image(images[name]))[0] for name in same_way])
+    if config.model.detector == "fcos":
+        class_head, box_head = (detector.network.get_layer(name) for name in ("class_head", "box_head"))
+        box_head.get_layer("distances").bias.assign([1.7, 1.6, 1.7, 1.6])
+        spread_logits(detector, class_head.get_layer("class_logits"), "class_logits", canvases, highest=-2.4)
+    else:
+        detector.point_heads.get_layer("size").project.bias.assign([12.0, 9.0])
+        spread_logits(detector, detector.network.get_layer("heatmap_2"), "heatmap_logits", canvases, highest=-0.9)
     spread_logits(detector, detector.network.get_layer("saliency_2"), "saliency_logits", canvases, highest=0.0)
     found = predictor.detect(canvases)
     highest = found["masks"].max((2, 3))[found["valid"]]
@@ -108,10 +122,17 @@ def make_random_run(folder: Path, config_name: str, images: dict[str, Path], *ov
 
 def spread_logits(detector, layer: keras.layers.Layer, key: str, canvases: np.ndarray, *, highest: float) -> None:
     """Scale a head to logits that differ by 4, and shift each class to `highest` where a black image has most."""
-    scale = 4.0 / np.std(np.asarray(detector(canvases)[key]))
+    scale = 4.0 / np.std(cells_of(detector, key, canvases))
     layer.kernel.assign(layer.kernel * scale)
-    black = np.asarray(detector(np.zeros_like(canvases[:1]))[key])[0]
+    black = cells_of(detector, key, np.zeros_like(canvases[:1]))
     layer.bias.assign(layer.bias + highest - black.max(axis=(0, 1)))
+
+
+def cells_of(detector, key: str, canvases: np.ndarray) -> np.ndarray:
+    """Return a map of the network, or the maps of all levels: [B, cells, C]."""
+    levels = detector(canvases)[key]
+    levels = levels if isinstance(levels, list) else [levels]
+    return np.concatenate([np.reshape(level, (len(canvases), -1, level.shape[-1])) for level in levels], axis=1)
 
 
 def export_all(
@@ -155,3 +176,14 @@ def mobile(photos, tmp_path_factory) -> ExportedModel:
     small = ("data.input_hw=[160, 160]", "model.num_classes=8", "model.mask_size_infer=32")
     run = make_random_run(folder / "run", "mobile", photos, *small)
     return export_all(run, folder / "mobile", photos, RANDOM, formats=("tflite",))
+
+
+@pytest.fixture(scope="session")
+def fcos(photos, tmp_path_factory) -> ExportedModel:
+    """A small CenterMask on FCOS, 5 classes, 96 x 128 or turned."""
+    small = ["model.backbone=resnet_small", "model.head_channels=32", "model.tower_depth=1", "model.num_classes=5"]
+    small += ["model.shape_size=8", "model.mask_size_infer=32", "model.frozen_norm=false"]
+    small += ["data.input_hw=[96, 128]", "data.multi_scale_hw=null", "eval.resize=turned"]
+    folder = tmp_path_factory.mktemp("fcos")
+    run = make_random_run(folder / "run", "fcos_resnet101", photos, *small, same_way=("landscape", "grey"))
+    return export_all(run, folder / "fcos", photos, RANDOM)

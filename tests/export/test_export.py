@@ -23,11 +23,7 @@ from centermask_keras.inference import load
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.runtimes.description import Description, parse_description
 
-MODELS = [
-    "demo",
-    pytest.param("nuclei", marks=pytest.mark.slow),
-    pytest.param("coco", marks=pytest.mark.slow),
-]
+MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
 FORMATS = ["SavedModel fp32", "TFLite fp32", "ONNX fp32", "TFLite fp16", "TFLite dynamic", "TFLite int8"]
 
 

@@ -29,6 +29,12 @@ def test_there_is_no_loop(graph):
     assert not {node.op_type for node in graph.graph.node} & {"Loop", "Scan", "If"}
 
 
+@pytest.mark.slow
+def test_suppression_is_no_loop_either(fcos):
+    graph = onnx.load(fcos.files["ONNX fp32"].path).graph
+    assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If"}
+
+
 def test_batch_is_named_and_free(graph):
     (images,) = graph.graph.input
     assert images.name == "images" and dims(images) == ["batch", 128, 128, 3]

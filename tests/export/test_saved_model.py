@@ -32,7 +32,7 @@ from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS
 from centermask_keras.geometry.transform import apply_to_boxes, invert
 from centermask_keras.masks import paste_mask
 
-MODELS = ["demo", pytest.param("nuclei", marks=pytest.mark.slow), pytest.param("coco", marks=pytest.mark.slow)]
+MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
 EXIF_ORIENTATION = 0x0112
 
 
