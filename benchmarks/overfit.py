@@ -2,28 +2,31 @@
 
     python benchmarks/overfit.py --data coco_tiny
     python benchmarks/overfit.py --data coco_tiny --backbone hourglass_small
+    python benchmarks/overfit.py --data coco_tiny --backbone resnet_small
 
-DLA-34 with plain convolutions, or another backbone, at 512 px, stride 4, S 32, K 100, a saliency map per class, no
-augmentation: what is missing to an AP of 1 is what representation and optimisation lose, and nothing else. Prints the
-ceiling of the representation, the curve of the losses and the figures.
+DLA-34 with plain convolutions, or another backbone (a residual one: CenterMask on FCOS), at 512 px, stride 4, S 32,
+K 100, a saliency map per class, no augmentation: what is missing to an AP of 1 is what representation and optimisation
+lose, and nothing else. Prints the ceiling of the representation, the curve of the losses and the figures.
 """
 
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.annotations import load_annotations
+from centermask_keras.detectors.base import active_losses
 from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train
 
-CONFIG = Path(__file__).parents[1] / "configs" / "dla34_plain.json"
+CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = {
     "data.augmentation.crop": "none",
     "data.augmentation.flip": 0.0,
@@ -33,12 +36,20 @@ SETTINGS = {
     "train.learning_rate": 5e-4,
     "train.ema_decay": 0.98,
     "train.clip_norm": 20.0,
-    "loss_weights.size": 0.2,
     "loss_weights.mask": 3.0,
     "eval.resize": "letterbox",
     "eval.batch_size": 4,
 }
-CURVE = ("loss", "heatmap", "offset", "size", "mask", "saliency")
+CENTERNET = {"loss_weights.size": 0.2}
+FCOS = {
+    "model.stride": 4,
+    "model.frozen_norm": False,
+    "data.input_hw": [512, 512],
+    "data.multi_scale_hw": None,
+    "train.steps_per_epoch": None,
+    "train.optimizer": "adam",
+    "train.l2": 0.0,
+}
 
 
 def make_config(data: Path, epochs: int, backbone: str = "dla34") -> Config:
@@ -50,17 +61,19 @@ def make_config(data: Path, epochs: int, backbone: str = "dla34") -> Config:
         "train.drop_epochs": [max(1, epochs * 7 // 10), max(1, epochs * 9 // 10)],
         "train.validate_every": epochs,
     }
-    settings = {**SETTINGS, **paths, **schedule, "model.backbone": backbone}
-    return load_config(CONFIG, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    fcos = backbone.startswith("res")
+    base, own = ("fcos_resnet101", FCOS) if fcos else ("dla34_plain", CENTERNET)
+    settings = {**SETTINGS, **own, **paths, **schedule, "model.backbone": backbone}
+    return load_config(CONFIGS / f"{base}.json", [f"{key}={json.dumps(value)}" for key, value in settings.items()])
 
 
-def print_curve(metrics: Path, rows: int = 10) -> None:
+def print_curve(metrics: Path, losses: Sequence[str], rows: int = 10) -> None:
     """Print the losses of about ten epochs, the first and the last among them."""
     with metrics.open() as file:
         epochs = list(csv.DictReader(file))
-    print("epoch " + "".join(f"{name:>10}" for name in CURVE))
+    print("epoch " + "".join(f"{name:>16}" for name in losses))
     for index in sorted({round(i * (len(epochs) - 1) / (rows - 1)) for i in range(rows)}):
-        print(f"{epochs[index]['epoch']:>5} " + "".join(f"{float(epochs[index][name]):10.3f}" for name in CURVE))
+        print(f"{epochs[index]['epoch']:>5} " + "".join(f"{float(epochs[index][name]):16.3f}" for name in losses))
 
 
 def main() -> None:
@@ -76,7 +89,7 @@ def main() -> None:
     ceiling = measure_ceiling(config, dataset)
     print(f"ceiling {ceiling['both']:.3f}   shape alone {ceiling['local_shape']:.3f}", flush=True)
     result = train(config, name="overfit", run_dir=arguments.run, console=Console(width=160))
-    print_curve(arguments.run / "metrics.csv")
+    print_curve(arguments.run / "metrics.csv", ("loss", *active_losses(config)))
     print(figure_table(evaluate_model(load(arguments.run), dataset).figures))
     print(f"{result.epochs} epochs of {len(dataset)} photos in {result.seconds / 60:.0f} min")
 

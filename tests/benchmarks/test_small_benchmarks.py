@@ -71,8 +71,10 @@ def test_the_committed_list_divides_no_group(nuclei_train):
         assert len({part_of[names[index]] for index in group}) == 1
 
 
-def test_the_overfit_trains_and_judges_on_the_same_images_without_augmentation(tmp_path):
-    config = overfit.make_config(tmp_path, 200)
+@pytest.mark.parametrize("backbone", ["dla34", "resnet_small"])
+def test_the_overfit_trains_and_judges_on_the_same_images_without_augmentation(tmp_path, backbone):
+    config = overfit.make_config(tmp_path, 200, backbone)
+    assert (config.model.backbone, config.model.stride, config.train.optimizer) == (backbone, 4, "adam")
     assert config.data.train == config.data.val and config.data.augmentation.crop == "none"
     assert (config.model.shape_size, config.model.max_detections, config.data.input_hw) == (32, 100, (512, 512))
     assert config.train.drop_epochs == (140, 180)
@@ -123,3 +125,13 @@ def test_the_timed_deformable_layer_moves_its_taps_and_gets_all_gradients():
     assert 0.7 < offsets.std() / deform_conv.OFFSET_DEVIATION < 1.3
     gradients = deform_conv.make_calls(layer, features)["step"]()
     assert len(gradients) == 5 and all(np.abs(gradient.numpy()).max() > 0 for gradient in gradients)
+
+
+def test_the_curve_has_a_column_for_every_loss(tmp_path, capsys):
+    (tmp_path / "metrics.csv").write_text("epoch,loss,box\n1,2.5,0.5\n2,1.25,0.25\n")
+    overfit.print_curve(tmp_path / "metrics.csv", ("loss", "box"))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["epoch", "loss", "box"],
+        ["1", "2.500", "0.500"],
+        ["2", "1.250", "0.250"],
+    ]
