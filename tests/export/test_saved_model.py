@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from centermask_keras.config import load_config
 from centermask_keras.data.images import decode_image, read_image
 from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.data.transform import make_keep as make_keep_numpy
 from centermask_keras.data.transform import make_letterbox as make_letterbox_numpy
-from centermask_keras.export.canvas import make_keep, make_letterbox, to_original, warp
+from centermask_keras.export.canvas import make_keep, make_letterbox, make_turned, to_original, warp
 from centermask_keras.export.id_map import paint_id_map
 from centermask_keras.export.image_files import (
     ANIMATED,
@@ -33,6 +36,8 @@ from centermask_keras.geometry.transform import apply_to_boxes, invert
 from centermask_keras.masks import paste_mask
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
+ROOT = Path(__file__).resolve().parents[2]
+TURNED = ["eval.resize=turned", "eval.batch_size=1"]
 EXIF_ORIENTATION = 0x0112
 
 
@@ -351,6 +356,16 @@ def test_letterbox_is_that_of_the_pipeline(hw, canvas_hw):
     canvas = warp(tf.constant(image), tf.constant(transform), canvas_hw).numpy()
     expected = preprocess_image(image, transform, canvas_hw)
     assert np.abs(canvas.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("hw", [(1, 200), (150, 90), (128, 128), (96, 64)])
+@pytest.mark.parametrize("canvas_hw", ["[96, 128]", "[128, 96]", "[128, 128]"])
+def test_turned_is_that_of_the_pipeline(hw, canvas_hw):
+    config = load_config(ROOT / "configs" / "demo.json", [f"data.input_hw={canvas_hw}", *TURNED])
+    transform, canvas = make_turned(tf.constant(hw), config.data.input_hw)
+    expected, expected_hw = make_eval_transform(hw, config)
+    np.testing.assert_array_equal(transform, expected)
+    assert tuple(canvas.numpy()) == expected_hw
 
 
 @pytest.mark.parametrize("hw", [(1, 200), (90, 150), (64, 96)])
