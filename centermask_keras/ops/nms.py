@@ -34,9 +34,10 @@ def suppress_overlaps(
     numbers = starts + ops.arange(candidates, dtype="int32")  # [B, n]
     left, picks, picked_scores = scores, [], []
     for _ in range(count):
-        pick = ops.cast(ops.argmax(left, axis=-1, keepdims=True), "int32") + starts  # [B, 1]
+        score, best = ops.top_k(left, 1)  # [B, 1]; argmax of Keras looks at the bits of zeros, which TFLite cannot
+        pick = ops.cast(best, "int32") + starts
         picks.append(pick - starts)
-        picked_scores.append(ops.max(left, axis=-1, keepdims=True))
+        picked_scores.append(score)
         west, north, east, south, size, kind = ops.split(ops.take(rows, pick[:, 0], axis=0), 6, axis=-1)
         width = ops.relu(ops.minimum(x2, east) - ops.maximum(x1, west))
         overlap = width * ops.relu(ops.minimum(y2, south) - ops.maximum(y1, north))

@@ -182,7 +182,7 @@ def mobile(photos, tmp_path_factory) -> ExportedModel:
 def fcos(photos, tmp_path_factory) -> ExportedModel:
     """A small CenterMask on FCOS, 5 classes, 96 x 128 or turned."""
     small = ["model.backbone=resnet_small", "model.head_channels=32", "model.tower_depth=1", "model.num_classes=5"]
-    small += ["model.shape_size=8", "model.mask_size_infer=32", "model.frozen_norm=false"]
+    small += ["model.shape_size=8", "model.mask_size_infer=32", "model.frozen_norm=false", "model.max_detections=30"]
     small += ["data.input_hw=[96, 128]", "data.multi_scale_hw=null", "eval.resize=turned"]
     folder = tmp_path_factory.mktemp("fcos")
     run = make_random_run(folder / "run", "fcos_resnet101", photos, *small, same_way=("landscape", "grey"))
