@@ -203,8 +203,11 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
-    """The pipeline changes the size of the input and the number of objects: both are unknown until the step runs."""
-    config = small_config("model.deformable=true")
+    """The pipeline changes the size of the input and the number of objects: both are unknown until the step runs.
+
+    Deformable convolutions meet XLA in their own tests: in this one they would be most of what is compiled.
+    """
+    config = small_config()
     batches = [make_batch(config), make_batch(config.at_size((64, 96)), seed=1)]
     for name in ("boxes", "classes", "valid", "masks"):
         batches[1][name] = batches[1][name][:, :4]
@@ -213,14 +216,15 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
         for name, value in batches[0].items()
     }
     specs = {name: tf.TensorSpec(shape, batches[0][name].dtype) for name, shape in shapes.items()}
-    dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs)
+    # Endless: where a dataset ends, Keras counts one step too many in the means of losses, but not under XLA.
+    dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs).repeat()
     losses = {}
     for jit_compile in (False, True):
         detector = build_detector(config)
         detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
-        losses[jit_compile] = detector.fit(dataset, epochs=1, verbose=0).history
-    for name, value in losses[True].items():
-        assert value == pytest.approx(losses[False][name], rel=1e-3), name
+        losses[jit_compile] = detector.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
+    for name, values in losses[True].items():  # one for each batch; measured: rounding weights moves them by 2e-7
+        assert values == pytest.approx(losses[False][name], rel=1e-5), name
 
 
 def on_photos(path: Path, photos: Path):

@@ -128,11 +128,13 @@ def test_positions_are_not_rounded_to_the_precision_of_the_features():
     np.testing.assert_allclose(received[0, 1, :-1, 0], expected, rtol=2**-8)  # one rounding of the result
 
 
-def test_layer_in_a_model_takes_any_height_and_width():
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_layer_in_a_model_takes_any_height_and_width(jit_compile):
     inputs = keras.Input((None, None, CHANNELS))
     model = keras.Model(inputs, DeformableConv2D(FILTERS)(inputs))
     assert model.output.shape == (None, None, None, FILTERS)
-    dynamic = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, CHANNELS])])
+    any_size = [tf.TensorSpec([None, None, None, CHANNELS])]
+    dynamic = tf.function(model, input_signature=any_size, jit_compile=jit_compile)
     layer = model.layers[-1]
     for height, width in ((4, 6), (7, 3)):
         features = np.random.standard_normal((2, height, width, CHANNELS)).astype("float32")
