@@ -274,7 +274,10 @@ def iou(a, b):
 
 
 def suppress_overlaps(boxes, scores, classes, count, iou_threshold):
-    """Return the rows that class-wise greedy suppression keeps, the highest scores first, at most `count`."""
+    """Return the rows that class-wise greedy suppression keeps, the highest scores first, at most `count`.
+
+    Of equal scores the lower row goes first, within a class and among the kept ones of all classes.
+    """
     kept = []
     for category in sorted(set(classes)):
         left = sorted(
@@ -284,4 +287,4 @@ def suppress_overlaps(boxes, scores, classes, count, iou_threshold):
             best = left.pop(0)
             kept.append(best)
             left = [n for n in left if iou(boxes[best], boxes[n]) <= iou_threshold]
-    return sorted(kept, key=lambda n: -scores[n])[:count]
+    return sorted(kept, key=lambda n: (-scores[n], n))[:count]

@@ -8,19 +8,26 @@ import tensorflow as tf
 from centermask_keras.ops.nms import suppress_overlaps
 
 
-def draw(seed, count=60):
+def draw(seed, count=60, *, levels=None):
+    """Draw boxes, scores and classes of two images; scores all differ, or take that many levels."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 40, (2, count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(5, 30, (2, count, 2))], axis=-1).astype("float32")
-    scores = rng.permutation(2 * count).reshape(2, count).astype("float32") / (2 * count)  # no two are equal
+    scores = rng.permutation(2 * count).reshape(2, count).astype("float32") / (2 * count)
+    if levels:
+        scores = np.ceil(scores * levels).astype("float32") / levels
     scores[:, ::7] = 0
     return boxes, scores, rng.integers(0, 3, (2, count)).astype("int32")
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
-@pytest.mark.parametrize(("count", "threshold"), [(5, 0.3), (60, 0.3), (60, 0.6), (80, 0.05)])
-def test_picks_equal_the_loop(count, threshold, jit_compile):
-    boxes, scores, classes = draw(count)
+@pytest.mark.parametrize(
+    ("count", "threshold", "levels"),
+    [(5, 0.3, None), (30, 0.6, None), (40, 0.05, None), (20, 0.3, 4), (30, 0.6, 4), (30, 0.3, 1)],
+)
+def test_picks_equal_the_loop(count, threshold, levels, jit_compile):
+    """Of equal scores the lower row goes first: which boxes stay depends on it."""
+    boxes, scores, classes = draw(count, levels=levels)
     pick = tf.function(lambda *a: suppress_overlaps(*a, count=count, iou_threshold=threshold), jit_compile=jit_compile)
     picks, picked = (np.asarray(value) for value in pick(boxes, scores, classes))
     assert picks.shape == picked.shape == (2, count)
