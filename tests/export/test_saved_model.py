@@ -31,9 +31,12 @@ from centermask_keras.export.image_files import (
 )
 from centermask_keras.export.image_files import read_image as read_in_graph
 from centermask_keras.export.parity import match
-from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS
+from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS, ServedModel
 from centermask_keras.geometry.transform import apply_to_boxes, invert
+from centermask_keras.inference_config import to_inference_config
 from centermask_keras.masks import paste_mask
+from centermask_keras.objects import Category
+from centermask_keras.runtimes.description import Description, parse_description
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
 ROOT = Path(__file__).resolve().parents[2]
@@ -366,6 +369,36 @@ def test_turned_is_that_of_the_pipeline(hw, canvas_hw):
     expected, expected_hw = make_eval_transform(hw, config)
     np.testing.assert_array_equal(transform, expected)
     assert tuple(canvas.numpy()) == expected_hw
+
+
+class WholeInput:
+    """Finds one object in every image, as large as the input that it is shown."""
+
+    def __init__(self, config):
+        self.config, self.variables = config, []
+
+    def detect(self, images):
+        count, size = self.config.model.max_detections, self.config.model.mask_size_infer
+        height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+        box = tf.stack([0.0, 0.0, width, height])
+        found = {"boxes": tf.tile(box[None, None], [1, count, 1]), "masks": tf.ones([1, count, size, size])}
+        rows = {"scores": tf.ones([1, count]), "classes": tf.zeros([1, count], tf.int32)}
+        return found | rows | {"valid": tf.ones([1, count], tf.bool)}
+
+
+@pytest.mark.parametrize("resize", ["turned", "keep", "letterbox"])
+def test_what_is_stored_decides_how_the_saved_model_shows_an_image_to_the_network(resize):
+    small = ["data.input_hw=[96, 128]", "model.max_detections=1", f"eval.resize={resize}", "eval.batch_size=1"]
+    config = load_config(ROOT / "configs" / "demo.json", small)
+    categories = [Category(index, f"class {index}") for index in range(config.model.num_classes)]
+    written = Description(to_inference_config(config), categories).text()
+    served = ServedModel(WholeInput(config), parse_description(written, "file"))
+    for hw in ((150, 90), (90, 150), (64, 64)):
+        found = served.serving_default(tf.constant([encode(np.full((*hw, 3), 128, np.uint8), "PNG")]))
+        transform, (height, width) = make_eval_transform(hw, config)
+        expected = apply_to_boxes(invert(transform), np.array([[0, 0, width, height]], np.float32))
+        np.testing.assert_allclose(found["boxes"][0], expected, rtol=1e-6)
+        assert found["image_hw"][0].numpy().tolist() == list(hw)
 
 
 @pytest.mark.parametrize("hw", [(1, 200), (90, 150), (64, 96)])

@@ -23,11 +23,21 @@ from centermask_keras.runtimes.saved_model import SavedModelPredictor
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_description_survives_its_journey():
+@pytest.mark.parametrize(
+    ("name", "resize", "sides"),
+    [
+        ("configs/demo", "letterbox", "128, 128, 3]"),
+        ("configs/fcos_resnet101", "turned", "height, width, 3], 800 x 1344 or 1344 x 800"),
+        ("saved_models/nuclei/config", "keep", "height, width, 3], height and width multiples of 32"),
+    ],
+)
+def test_the_description_survives_its_journey(name, resize, sides):
     categories = [Category(3, "a"), Category(9, "ä")]
-    config = to_inference_config(load_config(ROOT / "configs" / "demo.json", ["model.num_classes=2"]))
+    config = to_inference_config(load_config(ROOT / f"{name}.json", ["model.num_classes=2"]))
     description = Description(config, categories)
     assert parse_description(description.text(), "x") == description
+    assert description.config.eval.resize == resize
+    assert description.to_json()["input"].startswith(f"uint8 [batch, {sides}, RGB")
     assert description.labels() == "a\nä\n"
 
 
