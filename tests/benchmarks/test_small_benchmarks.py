@@ -12,6 +12,7 @@ import tensorflow as tf
 from centermask_keras.backbones.dla import build_dla34
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
+from centermask_keras.detectors import build_detector
 from centermask_keras.inference import build, load
 from centermask_keras.masks import paste_rles
 from centermask_keras.ops.deform_conv import DeformableConv2D
@@ -20,6 +21,7 @@ from centermask_keras.training.run_folder import RunFolder
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import deform_conv  # noqa: E402
+import forward  # noqa: E402
 import masks  # noqa: E402
 import nuclei_split  # noqa: E402
 import overfit  # noqa: E402
@@ -135,3 +137,41 @@ def test_the_curve_has_a_column_for_every_loss(tmp_path, capsys):
         ["1", "2.500", "0.500"],
         ["2", "1.250", "0.250"],
     ]
+
+
+def test_operations_are_counted_from_shapes():
+    kernel, matrix = tf.ones((3, 3, 8, 16)), tf.ones((16, 5))
+
+    def compute(images):
+        maps = tf.nn.conv2d(images, kernel, 2, "SAME")
+        maps = tf.nn.depthwise_conv2d(maps, tf.ones((3, 3, 16, 1)), [1, 1, 1, 1], "SAME")
+        return tf.reshape(maps, (-1, 16)) @ matrix
+
+    counted = forward.count_operations(compute, tf.TensorSpec([1, 10, 12, 8]))
+    assert counted == 2 * 5 * 6 * (3 * 3 * 8 * 16 + 3 * 3 * 16 + 16 * 5)
+    with pytest.raises(ValueError, match="received Einsum"):
+        forward.count_operations(lambda a: tf.einsum("ij,kj->ik", a, matrix), tf.TensorSpec([3, 5]))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "locations"),
+    [
+        ("hourglass104", ["model.backbone=hourglass_small"], 32 * 32),
+        ("fcos_resnet101", ["model.backbone=resnet_small", "model.tower_depth=1"], 16**2 + 8**2 + 4**2 + 2**2 + 1),
+    ],
+)
+def test_a_model_is_run_forward_and_its_dense_heads_are_counted(name, overrides, locations):
+    small = ["data.input_hw=[128, 128]", "model.head_channels=32", "model.max_detections=10", "model.shape_size=8"]
+    config = load_config(ROOT / "configs" / f"{name}.json", [*small, *overrides, forward.FLOAT32])
+    figures = forward.measure(config, repeats=1)
+    assert 0 < figures["growth_gib"] < figures["peak_gib"] < 8 and figures["seconds"] > 0
+    detector = build_detector(config)
+    assert figures["parameters_millions"] * 1e6 == pytest.approx(detector.count_params())
+    # A head of a 3x3 and a 1x1 convolution: features -> 32 -> its outputs.
+    outputs = (
+        {"offset": 2, "size": 2, "local_shape_logits": 64} if name == "hourglass104" else {"local_shape_logits": 64}
+    )
+    channels = detector.point_heads.inputs[0].shape[-1]
+    head = sum(2 * (9 * channels * 32 + 32 * count) for count in outputs.values())
+    apart = 1e9 * (figures["gflops_dense"] - figures["gflops_points"])
+    assert apart == pytest.approx(head * (locations - 10), rel=1e-6)
