@@ -40,7 +40,7 @@ app.add_typer(data_app, name="data")
 app.command("predict")(predict_command)
 app.command("client")(client_command)
 INTERRUPTED = 130
-CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet"]
+CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet", "torchvision-resnet"]
 
 
 Format = StrEnum("Format", {name: name for name in (*TITLES, "all")})

@@ -1,8 +1,8 @@
 """The checkpoints that can be imported: one table of names for each kind.
 
 Stage: importers.
-Source: names of the tensors as in the released checkpoints of CenterNet (github.com/xingyizhou/CenterNet) and DLA
-(github.com/ucbdrive/dla).
+Source: names of the tensors as in the released checkpoints of CenterNet (github.com/xingyizhou/CenterNet), DLA
+(github.com/ucbdrive/dla) and torchvision (github.com/pytorch/vision).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ CLASSIFIER = "classifier of ImageNet"
 COUNTER = "counter of batches: not needed with a fixed momentum"
 MASKS = "not part of CenterNet: keeps its initial value"
 UNTRAINED = "not part of the classifier: keeps its initial value"
+OFFSETS = "offsets of a deformable convolution, which begins as the plain one: keeps its initial value"
 
 
 @dataclass(frozen=True)
@@ -70,5 +71,13 @@ KINDS = {
         initial=((r"(?!base_)", UNTRAINED),),
         colors="rgb_imagenet",
         first=("base_base_layer_0", "base_base_layer_1"),
+    ),
+    "torchvision-resnet": Kind(
+        backbones=("resnet50", "resnet101", "resnext101_32x8d", "resnext101_64x4d"),
+        renames=(),
+        left_out=((r"fc\.", CLASSIFIER),),
+        initial=((r"layer\d_\d+_conv2_conv_offset_mask_", OFFSETS), (r"(?!conv1_|bn1_|layer\d_)", UNTRAINED)),
+        colors="rgb_imagenet",
+        first=("conv1", "bn1"),
     ),
 }

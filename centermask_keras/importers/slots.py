@@ -13,6 +13,7 @@ import numpy as np
 
 from centermask_keras.backbones.dla import BilinearUpsampling
 from centermask_keras.detectors.base import CenterMask
+from centermask_keras.heads.fcos import LevelScale
 from centermask_keras.heads.points import PointHead
 from centermask_keras.ops.deform_conv import DeformableConv2D
 
@@ -34,13 +35,18 @@ def find_slots(detector: CenterMask) -> dict[str, Slot]:
 
 
 def _named_layers(detector: CenterMask) -> Iterator[tuple[str, keras.Layer]]:
-    for layer in detector.network.layers:
-        if isinstance(layer, keras.Model):  # the backbone
-            yield from ((inner.name, inner) for inner in layer.layers)
-        yield layer.name, layer
+    yield from ((layer.name, layer) for layer in _inner_layers(detector.network))
     stacks = [(f"{stack}_", heads) for stack, heads in enumerate(detector.intermediate_point_heads)]
     for prefix, heads in [*stacks, ("", detector.point_heads)]:
-        yield from ((prefix + layer.name, layer) for layer in heads.layers)
+        yield from ((prefix + layer.name, layer) for layer in (heads.layers if heads else ()))
+
+
+def _inner_layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):  # backbone, pyramid, shared heads
+            yield from _inner_layers(layer)
+        else:
+            yield layer
 
 
 def _slots_of(layer: keras.Layer) -> Iterator[tuple[str, Slot]]:
@@ -59,6 +65,11 @@ def _slots_of(layer: keras.Layer) -> Iterator[tuple[str, Slot]]:
             yield "bias", Slot(layer.beta, _as_it_is)
             yield "running_mean", Slot(layer.moving_mean, _as_it_is)
             yield "running_var", Slot(layer.moving_variance, _as_it_is)
+        case keras.layers.GroupNormalization():
+            yield "weight", Slot(layer.gamma, _as_it_is)
+            yield "bias", Slot(layer.beta, _as_it_is)
+        case LevelScale():
+            yield "scale", Slot(layer.scale, _as_it_is)
         case keras.layers.Conv2D():
             yield from _convolution(layer)
 

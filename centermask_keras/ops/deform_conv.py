@@ -137,8 +137,8 @@ class DeformableConv2D(keras.layers.Layer):
         self.conv_offset_mask.build(input_shape)
         fan_in = input_shape[-1] // self.groups
         self.kernel = self.add_weight(name="kernel", shape=(3, 3, fan_in, self.filters), initializer="he_normal")
-        if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+        zeros = {"shape": (self.filters,), "initializer": "zeros"}
+        self.bias = self.add_weight(name="bias", **zeros) if self.use_bias else None
 
     def call(self, features: Tensor) -> Tensor:
         padded = features
