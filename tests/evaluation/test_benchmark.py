@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -54,6 +55,29 @@ def test_every_stage_is_timed(predictor):
     figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=2, repeats=2)
     assert set(figures) == {*STAGES, "total", "images_per_second"}
     assert all(figures[name] > 0 for name in ("read", "network", "paste", "total"))
+
+
+SMALL = {
+    "hourglass104": ["model.backbone=hourglass_small"],  # a map under `intermediate` for each head of the first stack
+    "fcos_resnet101": ["model.backbone=resnet_small", "model.tower_depth=1"],  # five maps of an output
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_of_several_stacks_or_levels_are_timed_as_well(name):
+    small = ["data.input_hw=[128, 128]", "model.head_channels=32", "model.num_classes=3", "model.max_detections=10"]
+    small += ["model.shape_size=8", "model.mask_size_infer=16", "model.dtype_policy=float32"]
+    predictor = build(load_config(ROOT / "configs" / f"{name}.json", [*small, *SMALL[name]]))
+    images = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    outputs, found = predictor.detector(images), run_network(predictor.detector, images)
+    assert found.keys() == outputs.keys()
+    for key, value in outputs.items():
+        highest = [np.max(maps, axis=(1, 2, 3)) for maps in keras.tree.flatten(value)]
+        assert (len(highest) > 1) == isinstance(value, list)
+        np.testing.assert_allclose(found[key], np.max(highest, axis=0), rtol=1e-5)
+    assert any(isinstance(value, list) for value in outputs.values())
+    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=2, repeats=1)
+    assert set(figures) == {*STAGES, "total", "images_per_second"} and figures["network"] > 0
 
 
 def test_the_device_and_the_versions_are_stated():
