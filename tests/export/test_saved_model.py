@@ -38,7 +38,7 @@ from centermask_keras.masks import paste_mask
 from centermask_keras.objects import Category
 from centermask_keras.runtimes.description import Description, parse_description
 
-MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
+MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco"))]
 ROOT = Path(__file__).resolve().parents[2]
 TURNED = ["eval.resize=turned", "eval.batch_size=1"]
 EXIF_ORIENTATION = 0x0112
@@ -69,6 +69,7 @@ def run(saved, signature, files):
     }
 
 
+@pytest.mark.parametrize("model", [*MODELS, pytest.param("fcos", marks=pytest.mark.slow)], indirect=True)
 def test_files_give_what_the_predictor_gives(model, loaded):
     """Both ways, but for one object in fifty: a grey level of the canvas moves a peak of random weights by a cell."""
     found = run(loaded(model), "serving_default", [path.read_bytes() for path in model.images.values()])

@@ -75,6 +75,13 @@ def test_the_last_layers_of_a_network_are_those_before_its_outputs(mobile_networ
     assert last_layers([outputs["heatmap_logits"], outputs["saliency_logits"]]) == {"heatmap_2", "saliency_2"}
 
 
+def test_the_last_layers_of_fcos_are_those_of_its_shared_heads():
+    overrides = ["model.backbone=resnet_small", "model.head_channels=16", "model.tower_depth=1", "model.num_classes=3"]
+    outputs = build_detector(load_config("configs/fcos_resnet101.json", overrides)).network.output
+    names = {"class_logits", "distances", "centerness_logits", "saliency_2", *(f"scale_p{n}" for n in range(3, 8))}
+    assert last_layers(keras.tree.flatten({**outputs, "features": []})) == names
+
+
 def test_the_last_layers_are_found_through_models_and_what_has_no_kernel():
     inside = keras.Input((8, 8, 3))
     tower = keras.layers.Conv2D(4, 1, name="tower")(inside)
@@ -146,3 +153,15 @@ def test_int8_computes_all_of_mobilenet(mobile):
             left.append((row["op_name"], result["name"]))
     assert not [row for row in left if row[0] not in ("DEQUANTIZE", "QUANTIZE", "TILE")], left
     assert sum(row["op_name"] == "HARD_SWISH" for row in interpreter._get_ops_details()) > 10
+
+
+@pytest.mark.slow
+def test_int8_computes_the_convolutions_of_fcos_but_for_the_last_of_each_head(fcos):
+    """Of five levels those of classes, distances and centerness, and the one of the saliency, are in float."""
+    interpreter = Interpreter(model_path=str(fcos.files["TFLite int8"].path))
+    tensors = {row["index"]: row for row in interpreter.get_tensor_details()}
+    results = [tensors[row["outputs"][0]] for row in interpreter._get_ops_details() if row["op_name"] == "CONV_2D"]
+    is_head = re.compile("/(class_logits|distances|centerness_logits|saliency_2)_1/")
+    found = [(bool(is_head.search(row["name"])), row["dtype"]) for row in results if "/network" in row["name"]]
+    assert set(found) == {(True, np.float32), (False, np.int8)}
+    assert found.count((True, np.float32)) == 3 * 5 + 1 and len(found) > 60
