@@ -11,7 +11,6 @@ from test_base import add_known, make_batch
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.decode.fcos import decode_fcos
 from centermask_keras.detectors import build_detector
@@ -19,7 +18,7 @@ from centermask_keras.detectors.base import active_losses
 from centermask_keras.detectors.fcos import MOST_MASK_POSITIVES, build_fcos, draw_positives, fcos_losses
 from centermask_keras.training.optimizer import build_optimizer
 
-CONFIG_OF = {path.stem: path for path in (Path(__file__).parents[2] / "configs").glob("fcos_*.json")}
+CONFIG_OF = {path.stem: path for path in sorted((Path(__file__).parents[2] / "configs").glob("*fcos_*.json"))}
 SMALL = [
     "model.backbone=resnet_small",
     "model.head_channels=32",
@@ -227,26 +226,39 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
         assert values == pytest.approx(losses[False][name], rel=1e-5), name
 
 
-def on_photos(path: Path, photos: Path):
+def on_photos(path: Path, photos: Path, *overrides: str):
     """Read a configuration at full depth, for photos at 128 px."""
     dataset = {"annotations": str(photos / "annotations" / "instances.json"), "images": str(photos / "images")}
-    overrides = [f"data.{split}.{key}={value}" for split in ("train", "val") for key, value in dataset.items()]
-    small = ["data.input_hw=[128, 128]", "data.multi_scale_hw=[[128, 128]]", "train.batch_size=2"]
-    # Three steps are too few for a warm-up.
-    return load_config(path, [*overrides, *small, "model.num_classes=80", "train.warmup_steps=0"])
+    overrides += tuple(f"data.{split}.{key}={value}" for split in ("train", "val") for key, value in dataset.items())
+    small = ["data.input_hw=[128, 128]", "data.multi_scale_hw=[[128, 128]]", "train.batch_size=1"]
+    # Three steps are too few for a warm-up; 128 px have fewer cells than LVIS has detections.
+    return load_config(path, [*small, "train.warmup_steps=0", "model.max_detections=100", *overrides])
+
+
+def open_branches(detector):
+    """Let the residual branches take part: fresh ones end in a scale of 0, which frozen normalisation keeps."""
+    for layer in detector.network.get_layer("fpn")._flatten_layers():
+        if layer.name.endswith("_bn3"):
+            layer.gamma.assign(0.1 + 0 * layer.gamma)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcos_resnet101", "fcos_resnext101_dcn"])
-def test_the_plainest_and_the_richest_learn_from_photos_at_full_depth(name, coco_tiny, tmp_path):
+@pytest.mark.parametrize("name", CONFIG_OF)
+def test_three_steps_on_photos_lower_the_loss_and_the_weights_survive_saving(name, coco_tiny, tmp_path):
+    """At full depth, every configuration; operation by operation, for the graph takes longer to trace than to run."""
     config = on_photos(CONFIG_OF[name], coco_tiny)
-    annotations = load_annotations(config.data.train.annotations, config.data.train.images, crowd=config.data.crowd)
-    batch = next(make_train_dataset(config, annotations).as_numpy_iterator())
+    data = on_photos(CONFIG_OF[name], coco_tiny, "model.num_classes=80")  # LVIS has more, of which these are the first
+    annotations = load_annotations(data.data.train.annotations, data.data.train.images, crowd=data.data.crowd)
+    batch = next(make_train_dataset(data, annotations).as_numpy_iterator())
     detector = build_detector(config)
-    detector.compile(optimizer=build_optimizer(config.train, config.train.learning_rate), jit_compile=False)
-    steps = tf.data.Dataset.from_tensors(batch).repeat()
-    losses = detector.fit(steps, steps_per_epoch=1, epochs=4, verbose=0).history["loss"]
-    assert np.isfinite(losses).all() and losses[3] < losses[2] < losses[1] < losses[0]
+    open_branches(detector)
+    optimizer = build_optimizer(config.train, config.train.learning_rate)
+    detector.compile(optimizer=optimizer, jit_compile=False, run_eagerly=True)
+    losses = []
+    for _ in range(4):  # the loss of a step is that before its update
+        detector.reset_metrics()
+        losses.append(float(detector.train_on_batch(batch, return_dict=True)["loss"]))
+    assert np.isfinite(losses).all() and losses[3] < losses[0], losses
     detector.save_weights(tmp_path / "model.weights.h5")
     loaded = build_detector(config)
     loaded.load_weights(tmp_path / "model.weights.h5")
@@ -254,13 +266,3 @@ def test_the_plainest_and_the_richest_learn_from_photos_at_full_depth(name, coco
         keras.tree.flatten(detector(batch["image"])), keras.tree.flatten(loaded(batch["image"])), strict=True
     ):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcos_resnet101_dcn", "fcos_resnext101"])
-def test_the_others_look_at_a_photo_at_full_depth(name, coco_tiny):
-    config = on_photos(CONFIG_OF[name], coco_tiny)
-    photo = read_image(min((coco_tiny / "images").iterdir()))[:128, :128]
-    outputs = build_detector(config)(photo[None])
-    assert [level.shape[1] for level in outputs["class_logits"]] == [16, 8, 4, 2, 1]
-    assert all(np.isfinite(np.asarray(value)).all() for value in keras.tree.flatten(outputs))
