@@ -130,6 +130,15 @@ class DataConfig(_Section):
     augmentation: AugmentationConfig = Field(description="What training does to an image")
 
 
+class SaveConfig(_Section):
+    """When the state of a run is saved, from which it continues."""
+
+    every: PositiveInt = Field(description="How many of the unit lie between two saves")
+    unit: Literal["epochs", "steps", "minutes"] = Field(
+        description="With steps and minutes the end of every epoch is saved as well"
+    )
+
+
 class TrainConfig(_Section):
     """The optimisation."""
 
@@ -142,6 +151,10 @@ class TrainConfig(_Section):
     clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
     accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
     validate_every: PositiveInt = Field(description="Epochs between validations")
+    patience: PositiveInt | None = Field(
+        description="Training ends after this many validations in a row without a higher mask AP; null: never"
+    )
+    save: SaveConfig = Field(description="When the state of a run is saved, from which it continues")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="Decides initial weights, order and augmentation")
 
 

@@ -3,17 +3,15 @@
 Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5.
 """
 
-import platform
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from rich.console import Console
 
-import centermask_keras
-from centermask_keras.config import Config, check_files
+from centermask_keras.config import Config, TrainConfig, check_files
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, steps_per_epoch
 from centermask_keras.detectors import CenterMask, build_detector
@@ -23,14 +21,17 @@ from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (
     EpochFigures,
-    RunRecorder,
     StopOnNonFiniteLoss,
     TensorBoardWriter,
     TrainingDisplay,
     Validation,
 )
-from centermask_keras.training.run_folder import RECORD, Progress, RunFolder, check_same, open_run
+from centermask_keras.training.preemption import StopRequest
+from centermask_keras.training.record import record_start, write_record
+from centermask_keras.training.recorder import RunRecorder, is_over
+from centermask_keras.training.run_folder import RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
+from centermask_keras.training.state import Progress
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def train(
 ) -> TrainingResult:
     """Train a configuration from its first epoch, or continue the unfinished run in the folder.
 
-    A run that is killed and continued gives what an uninterrupted one gives: the state is written at the end of every
-    epoch, and the data of a step depend on the seed and the step alone.
+    A run that is killed and continued gives what an uninterrupted one gives: the state is saved as `train.save` says,
+    and the data of a step depend on the seed and the step alone.
 
     Args:
         config: the configuration.
@@ -71,7 +72,8 @@ def train(
         ConfigError: configuration and datasets disagree, or the folder holds a finished or a different run.
         DataError: a dataset's json is faulty.
         ImageError: an image does not decode (with `data.on_error` stop).
-        CenterMaskError: a loss is not finite; the message names step, epoch and losses.
+        InterruptedTraining: SIGTERM came; the state is saved.
+        CenterMaskError: a loss is not finite (the message names step, epoch and losses), or the disk is full.
     """
     console = console or Console()
     check_files(config, name)
@@ -79,7 +81,7 @@ def train(
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
     run = open_run(run_dir, config, overwrite=overwrite)
-    _write_record(run, config, name, train_set, val_set)
+    write_record(run, config, name, train_set, val_set)
     return _fit(config, run, train_set, val_set, console)
 
 
@@ -93,37 +95,41 @@ def _fit(
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
     variables = {"model": model.variables, "optimizer": model.optimizer.variables}
+    variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]
     if settings.ema_decay is not None:
         variables["average"] = averaged.weights
     progress = run.load_state(variables)
+    record_start(run, progress)
     _announce(console, run, progress, config)
 
-    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the epochs before, if there were any
+    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
+    stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
+    recorder = RunRecorder(run, progress, variables, average, counters, stop, settings, steps_per_epoch=steps)
+
+    def on_validation(done: int, total: int) -> None:
+        display.show_validation(done, total)
+        recorder.stop_if_asked()
+
     predictor = KerasPredictor(averaged, config, categories_of(val_set))
-    validation = Validation(predictor, val_set, average, run, progress, on_progress=display.show_validation)
+    validation = Validation(predictor, val_set, average, run, progress, on_progress=on_validation)
     callbacks = [
-        StopOnNonFiniteLoss(config, train_set, run, steps_per_epoch=steps),
+        StopOnNonFiniteLoss(config, train_set, run, progress),
         average,
-        EpochFigures(schedule, steps_per_epoch=steps, batch_size=settings.batch_size),
+        EpochFigures(schedule, progress, steps_per_epoch=steps, batch_size=settings.batch_size),
         validation,
-        TensorBoardWriter(run, validation, val_set, steps_per_epoch=steps),
-        RunRecorder(run, progress, variables, average, counters, steps_per_epoch=steps),
+        TensorBoardWriter(run, progress, validation, val_set, steps_per_epoch=steps),
+        recorder,
         display,
     ]
-    dataset = make_train_dataset(config, train_set, start=progress.step, counters=counters)
+
+    def make_dataset() -> tf.data.Dataset:
+        return make_train_dataset(config, train_set, start=progress.step, counters=counters)
+
     try:
-        with display:
-            model.fit(
-                dataset,
-                steps_per_epoch=steps,
-                epochs=settings.epochs,
-                initial_epoch=progress.epoch,
-                shuffle=False,  # the dataset comes in its own random order
-                verbose=0,
-                callbacks=callbacks,
-            )
+        with display, stop:
+            _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
     except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
             f"expected memory for train.batch_size {settings.batch_size}, eval.batch_size {config.eval.batch_size} and "
@@ -136,6 +142,47 @@ def _fit(
         raise counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
     run.update_record(finished=True)
     return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
+
+
+def _fit_rest(
+    model: CenterMask,
+    make_dataset: Callable[[], tf.data.Dataset],
+    callbacks: list[keras.callbacks.Callback],
+    progress: Progress,
+    settings: TrainConfig,
+    *,
+    steps_per_epoch: int,
+) -> None:
+    """Train from where a run stands to its end: the rest of the epoch that was begun, then whole ones."""
+    done = progress.step - progress.epoch * steps_per_epoch
+    if done == steps_per_epoch:  # what was left of the epoch is its validation
+        listeners = keras.callbacks.CallbackList(callbacks, model=model)
+        listeners.on_train_begin()
+        listeners.on_epoch_begin(progress.epoch)
+        listeners.on_epoch_end(progress.epoch, model.get_metrics_result())
+    elif done:
+        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, progress.epoch + 1, steps_per_epoch - done)
+    if not is_over(progress, settings):
+        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, settings.epochs, steps_per_epoch)
+
+
+def _fit_epochs(
+    model: CenterMask,
+    dataset: tf.data.Dataset,
+    callbacks: list[keras.callbacks.Callback],
+    first: int,
+    end: int,
+    steps: int,
+) -> None:
+    model.fit(
+        dataset,
+        steps_per_epoch=steps,
+        epochs=end,
+        initial_epoch=first,
+        shuffle=False,  # the dataset comes in its own random order
+        verbose=0,
+        callbacks=callbacks,
+    )
 
 
 def _load_datasets(config: Config) -> list[Annotations]:
@@ -196,48 +243,12 @@ def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -
     return model
 
 
-def _write_record(run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:
-    """Write what the run is made of; a run that continues must find what it began with.
-
-    Raises:
-        ConfigError: the datasets changed since the run began.
-    """
-    ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
-    data = {
-        "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
-        "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
-    }
-    record = run.read_record()
-    if "dataset" in record:
-        check_same(run.path / RECORD, {key: record[key] for key in data}, data)
-    packages = {package: version(package) for package in ("keras", "tensorflow", "numpy")}
-    run.update_record(
-        **data,
-        name=name,
-        seed=config.train.seed,
-        backend=keras.backend.backend(),
-        versions={
-            "centermask_keras": centermask_keras.__version__,
-            **packages,
-            "python": platform.python_version(),
-        },
-        finished=False,
-    )
-
-
-def _counts(dataset: Annotations) -> dict:
-    return {
-        "annotations": str(dataset.path),
-        "images": len(dataset),
-        "objects": len(dataset.boxes),
-        "dropped": dict(dataset.dropped),
-    }
-
-
 def _announce(console: Console, run: RunFolder, progress: Progress, config: Config) -> None:
     precision = config.model.dtype_policy.removeprefix("mixed_")
     tensorflow = ".".join(tf.__version__.split(".")[:2])
-    then = f"continues after epoch {progress.epoch}" if progress.epoch else "interrupted? the same command continues"
+    then = f"continues after step {progress.step}" if progress.step else "interrupted? the same command continues"
+    for path in run.states.damaged:
+        console.print(f"{path.name} is damaged: the state before it is used", markup=False, highlight=False)
     console.print(
         f"run {run.path}   1 replica, {precision}, TensorFlow {tensorflow}   {then}",
         markup=False,

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError, ImageError
 from centermask_keras.training import fit
 from centermask_keras.training.run_folder import RunFolder
@@ -23,7 +24,7 @@ def metrics_of(folder):
 
 
 def state_of(folder):
-    with np.load(folder / "state.npz") as state:
+    with np.load(max(folder.glob("state_*.npz"))) as state:
         return {key: state[key] for key in state.files if key != "progress"}
 
 
@@ -59,7 +60,7 @@ def test_killed_and_continued_equals_uninterrupted(tiny, options):
             tiny.train(config, run="parts")
     tiny.events = {}
     parts = tiny.train(config, run="parts")
-    assert "continues after epoch 2" in tiny.output
+    assert "continues after step 6" in tiny.output
     assert (parts.best_mask_ap, parts.best_epoch, parts.epochs) == pytest.approx(
         (whole.best_mask_ap, whole.best_epoch, whole.epochs)
     )
@@ -104,11 +105,12 @@ def test_a_run_writes_its_files(tiny):
     result = tiny.train(tiny.config())
     folder = result.run_dir
     names = {path.name for path in folder.iterdir()}
-    assert names == {
+    states = sorted(name for name in names if name.startswith("state_"))
+    assert [name[:13] for name in states] == ["state_000003_", "state_000004_"]  # the newest and the one before
+    assert names - set(states) == {
         "config.json",
         "model.weights.h5",
         "last.weights.h5",
-        "state.npz",
         "metrics.csv",
         "run.json",
         "tensorboard",
@@ -124,7 +126,10 @@ def test_a_run_writes_its_files(tiny):
     assert record["dataset"]["train"]["images"] == 12 and record["dataset"]["val"]["objects"] == 30
     assert record["samples"]["collisions"] >= 12 and record["samples"]["skipped"] == {}
     assert record["best"]["mask_ap"] == result.best_mask_ap and record["best"]["epoch"] == result.best_epoch
-    assert {"keras", "tensorflow", "numpy", "python", "centermask_keras"} == record["versions"].keys()
+    assert load_config(folder / "config.json").model_dump(mode="json") == record["config"]
+    (start,) = record["starts"]
+    assert start["step"] == 0 and "CPU" in start["hardware"]["device"]
+    assert {"keras", "tensorflow", "numpy", "python", "centermask_keras"} == start["versions"].keys()
 
 
 def test_an_epoch_that_is_not_better_keeps_the_best(tiny):
