@@ -6,6 +6,7 @@ moment leaves the old file or the new one, never half of one.
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from centermask_keras.errors import CenterMaskError
 
 PARTIAL = "partial.{name}"  # a prefix, because Keras insists on the ending of a weights file
 DIGEST = "{digest}"
+HDF5_REASON = re.compile(r"errno = \d+, error message = '([^']*)'")  # in its own errors, some of them RuntimeErrors
 DIGEST_LENGTH = 16  # hexadecimal digits: 64 bits, enough against damage
 
 
@@ -66,6 +68,9 @@ def _flush(path: Path) -> None:
 
 def _reason(error: Exception) -> str | None:
     """Say what the system refused; None if the error is none of the system's."""
+    by_hdf5 = HDF5_REASON.search(str(error))
+    if by_hdf5:
+        return by_hdf5[1]
     if isinstance(error, OSError):
         return error.strerror or str(error).splitlines()[0]
-    return str(error).splitlines()[0] if "errno" in str(error) else None
+    return None

@@ -1,6 +1,9 @@
 """A stand-in for detector and data that trains in milliseconds, so that tests can look at the loop around them."""
 
 import itertools
+import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,13 +80,16 @@ class Tiny:
 
     Attributes:
         mask_ap: mask AP of the averaged model.
-        events: by step, what its batch does: "nan" holds NaN, "kill" ends the process, an ImageError fails to decode.
+        events: by step, what its batch does: "nan" holds NaN, "kill" ends the process, "terminate" sends SIGTERM, an
+            ImageError fails to decode, a function is called.
+        evaluating: called in the middle of every validation.
         evaluated: the weights at each validation.
     """
 
     tmp_path: Path
     mask_ap: Callable[[keras.Model], float] = weight_sum
-    events: dict[int, str | ImageError] = field(default_factory=dict)
+    events: dict[int, str | ImageError | Callable[[], None]] = field(default_factory=dict)
+    evaluating: Callable[[], None] = lambda: None
     evaluated: list[list[np.ndarray]] = field(default_factory=list)
     train_set: Annotations = field(default_factory=lambda: make_annotations("data/my.json", list("abcde")))
     val_set: Annotations = field(default_factory=lambda: make_annotations("data/val.json", list("abcde")))
@@ -122,6 +128,10 @@ class Tiny:
             event = self.events.get(step)
             if event == "kill":
                 raise RuntimeError("killed")
+            if event == "terminate":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if callable(event):
+                event()
             if isinstance(event, Exception):
                 counters.error = event
                 raise RuntimeError("an error inside of the input pipeline")
@@ -135,6 +145,7 @@ class Tiny:
 
     def evaluate_model(self, predictor, annotations, *, progress):
         assert annotations is self.val_set
+        self.evaluating()
         progress(12, 12)
         model = predictor.detector
         self.evaluated.append(model.get_weights())
@@ -156,3 +167,19 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
     monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
     return project
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of 1 MB, where the system lets tests mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

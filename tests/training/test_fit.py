@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError, ImageError
 from centermask_keras.training import fit
-from centermask_keras.training.run_folder import RunFolder
 
 FIGURES = {"mask_ap", "box_ap"}
 TIMES = {"seconds", "images_per_second"}
@@ -28,77 +27,8 @@ def state_of(folder):
         return {key: state[key] for key in state.files if key != "progress"}
 
 
-def assert_same_run(one, other):
-    """Hold two run folders to the same metrics and the same state."""
-    assert len(metrics_of(one)) == len(metrics_of(other))
-    for a, b in zip(metrics_of(one), metrics_of(other), strict=True):
-        assert a == pytest.approx(b, rel=1e-6)
-    before, now = state_of(one), state_of(other)
-    assert before.keys() == now.keys()
-    for key in before:
-        np.testing.assert_allclose(now[key], before[key], rtol=1e-6, atol=1e-7, err_msg=key)
-
-
 def distance(one, other):
     return float(sum(np.abs(a - b).sum() for a, b in zip(one, other, strict=True)))
-
-
-OPTIONS = {
-    "plain": ["train.ema_decay=null", "train.clip_norm=null"],
-    "average and clipping": ["train.ema_decay=0.9", "train.clip_norm=0.5"],
-    "accumulation": ["train.ema_decay=0.9", "train.accumulation_steps=2"],
-}
-
-
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_killed_and_continued_equals_uninterrupted(tiny, options):
-    config = tiny.config(*options)
-    whole = tiny.train(config, run="whole")
-    for step in (1, 7):  # in the first epoch, and in the third
-        tiny.events = {step: "kill"}
-        with pytest.raises(tf.errors.OpError, match="killed"):
-            tiny.train(config, run="parts")
-    tiny.events = {}
-    parts = tiny.train(config, run="parts")
-    assert "continues after step 6" in tiny.output
-    assert (parts.best_mask_ap, parts.best_epoch, parts.epochs) == pytest.approx(
-        (whole.best_mask_ap, whole.best_epoch, whole.epochs)
-    )
-    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
-
-
-@pytest.mark.parametrize(
-    ("moment", "victim"),
-    [
-        pytest.param("before", "save_weights", marks=pytest.mark.slow),
-        pytest.param("before", "update_record", marks=pytest.mark.slow),
-        ("before", "append_metrics"),
-        ("before", "save_state"),
-        ("after", "save_state"),
-    ],
-)
-def test_killed_between_two_files_equals_uninterrupted(tiny, monkeypatch, victim, moment):
-    config = tiny.config("train.epochs=2")
-    start = tiny.initial_weights()
-    tiny.mask_ap = lambda model: distance(model.get_weights(), start)  # rises: weights are written in every epoch
-    assert tiny.train(config, run="whole").best_epoch == 2
-    with monkeypatch.context() as patch:
-        write, calls = getattr(RunFolder, victim), []
-
-        def die(self, *args, **kwargs):
-            calls.append(1)
-            second = len(calls) == 2  # of the second epoch, or the record of the best in the first one
-            if moment == "after" or not second:
-                write(self, *args, **kwargs)
-            if second:
-                raise KeyboardInterrupt
-
-        patch.setattr(RunFolder, victim, die)
-        with pytest.raises(KeyboardInterrupt):
-            tiny.train(config, run="parts")
-    tiny.train(config, run="parts")
-    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
-    assert distance(tiny.saved_weights("whole"), tiny.saved_weights("parts")) < 1e-5
 
 
 def test_a_run_writes_its_files(tiny):
