@@ -150,6 +150,7 @@ class TrainConfig(_Section):
     ema_decay: Fraction | None = Field(description="Decay of the averaged weights that are evaluated and saved")
     clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
     accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
+    synchronized_norm: bool = Field(description="Batch normalisation by the statistics of the batch over all replicas")
     validate_every: PositiveInt = Field(description="Epochs between validations")
     patience: PositiveInt | None = Field(
         description="Training ends after this many validations in a row without a higher mask AP; null: never"
@@ -180,6 +181,9 @@ class Config(_Section):
     """A complete configuration."""
 
     about: str = Field(description="One line for the reader")
+    distribution: Literal["none", "mirrored", "multi_worker"] = Field(
+        description="Train on one device; on all of this machine; or on those of several machines (TF_CONFIG or Slurm)"
+    )
     model: ModelConfig = Field(description="The network and its inference graph")
     data: DataConfig = Field(description="What is read and how it becomes batches")
     train: TrainConfig = Field(description="The optimisation")

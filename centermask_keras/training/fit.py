@@ -5,7 +5,9 @@ Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (ar
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,12 +28,15 @@ from centermask_keras.training.callbacks import (
     TrainingDisplay,
     Validation,
 )
+from centermask_keras.training.distribution import Replicas, start_replicas
 from centermask_keras.training.preemption import StopRequest
 from centermask_keras.training.record import record_start, write_record
 from centermask_keras.training.recorder import RunRecorder, is_over
 from centermask_keras.training.run_folder import RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
 from centermask_keras.training.state import Progress
+
+BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 @dataclass(frozen=True)
@@ -80,18 +85,26 @@ def train(
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
-    run = open_run(run_dir, config, overwrite=overwrite)
-    write_record(run, config, name, train_set, val_set)
-    return _fit(config, run, train_set, val_set, console)
+    with start_replicas(config, name) as replicas:
+        run = open_run(run_dir, config, overwrite=overwrite)
+        write_record(run, config, name, train_set, val_set)
+        return _fit(config, run, train_set, val_set, console, replicas)
 
 
 def _fit(
-    config: Config, run: RunFolder, train_set: Annotations, val_set: Annotations, console: Console
+    config: Config,
+    run: RunFolder,
+    train_set: Annotations,
+    val_set: Annotations,
+    console: Console,
+    replicas: Replicas,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
-    jit_compile = bool(tf.config.list_physical_devices("GPU"))  # on a CPU XLA is slower than oneDNN
+    jit_compile = _jit_compile(replicas)
     schedule = StepDrops(settings.learning_rate, settings.drop_epochs, settings.drop_factor, steps_per_epoch=steps)
-    model = _compiled_model(config, schedule, jit_compile=jit_compile)
+    with replicas.scope():
+        model = _compiled_model(config, schedule, jit_compile=jit_compile)
+    replicas.prepare(model)
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
     variables = {"model": model.variables, "optimizer": model.optimizer.variables}
@@ -100,7 +113,7 @@ def _fit(
         variables["average"] = averaged.weights
     progress = run.load_state(variables)
     record_start(run, progress)
-    _announce(console, run, progress, config)
+    _announce(console, run, progress, config, replicas)
 
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
     stop = StopRequest()
@@ -124,8 +137,10 @@ def _fit(
         display,
     ]
 
-    def make_dataset() -> tf.data.Dataset:
-        return make_train_dataset(config, train_set, start=progress.step, counters=counters)
+    def make_dataset() -> Any:
+        return replicas.distribute(
+            lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
+        )
 
     try:
         with display, stop:
@@ -243,14 +258,24 @@ def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -
     return model
 
 
-def _announce(console: Console, run: RunFolder, progress: Progress, config: Config) -> None:
+def _jit_compile(replicas: Replicas) -> bool:
+    """Say whether XLA compiles the step: always with JAX; with TensorFlow not on a CPU, where oneDNN is faster, and not
+    under a strategy, whose collectives it does not compile."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.backend.backend() == "jax"
+    return bool(tf.config.list_physical_devices("GPU")) and replicas.strategy is None
+
+
+def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:
     precision = config.model.dtype_policy.removeprefix("mixed_")
-    tensorflow = ".".join(tf.__version__.split(".")[:2])
+    backend = keras.backend.backend()
+    release = ".".join(version(backend).split(".")[:2])
+    count = "1 replica" if replicas.count == 1 else f"{replicas.count} replicas"
     then = f"continues after step {progress.step}" if progress.step else "interrupted? the same command continues"
     for path in run.states.damaged:
         console.print(f"{path.name} is damaged: the state before it is used", markup=False, highlight=False)
     console.print(
-        f"run {run.path}   1 replica, {precision}, TensorFlow {tensorflow}   {then}",
+        f"run {run.path}   {count}, {precision}, {BACKEND_NAMES[backend]} {release}   {then}",
         markup=False,
         highlight=False,
         soft_wrap=True,

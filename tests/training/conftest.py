@@ -138,7 +138,7 @@ class Tiny:
             counters.add(samples=8, objects=20, collisions=1)
             yield self.batch(step)
 
-    def make_train_dataset(self, config, annotations, *, start, counters) -> tf.data.Dataset:
+    def make_train_dataset(self, config, annotations, *, start, counters, share) -> tf.data.Dataset:
         rows = {"image": (8, SIDE), "target": (8, 1)}
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)

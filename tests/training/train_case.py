@@ -1,0 +1,28 @@
+"""Train as the command does, in a process with a number of logical devices.
+
+`python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`.
+A `CenterMaskError` goes to standard error and ends the process with 2, as in the command.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+
+if __name__ == "__main__":
+    run, devices, *overrides = sys.argv[1:]
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
+    from centermask_keras.config import load_config
+    from centermask_keras.errors import CenterMaskError
+    from centermask_keras.training.fit import train
+
+    try:
+        train(load_config(DEMO, overrides), name="case", run_dir=run)
+    except CenterMaskError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
