@@ -80,7 +80,7 @@ def train_command(
 ) -> None:
     """Train a model, or continue an interrupted run."""
     loaded = load_config(config, set_)
-    start_backend()
+    start_backend(find_devices=loaded.distribution != "multi_worker")
     from centermask_keras.training.fit import train
 
     result = train(loaded, name=str(config), run_dir=run or _default_run(config), overwrite=overwrite, console=console)

@@ -165,9 +165,12 @@ class TensorBoardWriter(keras.callbacks.Callback):
         steps_per_epoch: int,
     ) -> None:
         super().__init__()
-        drop_events(run.tensorboard, after=progress.epoch * steps_per_epoch)
         self._folder = run.tensorboard
-        self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+        if run.read_only:
+            self._writer = tf.summary.create_noop_writer()
+        else:
+            drop_events(run.tensorboard, after=progress.epoch * steps_per_epoch)
+            self._writer = tf.summary.create_file_writer(str(run.tensorboard))
         self._validation = validation
         self._annotations = annotations
         self._steps_per_epoch = steps_per_epoch

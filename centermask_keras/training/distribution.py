@@ -24,6 +24,7 @@ from centermask_keras.config import Config
 from centermask_keras.data.pipeline import Share
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.ops.replicas import sum_over_replicas
+from centermask_keras.training.workers import COLLECTIVE_ERRORS, connect_workers
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Replicas:
     strategy: tf.distribute.Strategy | None = None
     worker: int = 0
     workers: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        return self.worker == 0
 
     def scope(self):
         """Return the context in which the trained model and its optimizer are built."""
@@ -70,15 +75,19 @@ class Replicas:
         """
         if self.workers == 1:
             return
-        digests = np.stack([_digest(text) for text in facts.values()])
+        digests = np.array([0, *(_digest(text) for text in facts.values())])
         gathered = self._gather(digests)
         for worker, row in enumerate(gathered):
-            for name, same in zip(facts, row == gathered[0], strict=True):
+            for name, same in zip(facts, (row == gathered[0])[1:], strict=True):
                 if not same:
                     raise CenterMaskError(
                         f"worker {worker}: expected the {name} of worker 0, received another one. "
                         "All workers need the same command, files and versions, and a run folder that they share"
                     )
+
+    def wait(self) -> None:
+        """Wait until all workers have come here."""
+        self.check_agreement({})
 
     def _gather(self, values: np.ndarray) -> np.ndarray:
         """Return the int64 vectors [V] of all workers: [workers, V]."""
@@ -107,6 +116,7 @@ def start_replicas(config: Config, name: str) -> Iterator[Replicas]:
 
     Raises:
         ConfigError: the batch does not divide by the replicas; or the backend or the environment has no such replicas.
+        CenterMaskError: a worker does not come, or is lost on the way.
     """
     backend = keras.backend.backend()
     if backend == "jax" and config.distribution == "mirrored":
@@ -124,7 +134,26 @@ def start_replicas(config: Config, name: str) -> Iterator[Replicas]:
         strategy = _mirrored_strategy()
         yield _checked(Replicas(strategy.num_replicas_in_sync, strategy), config, name)
     else:
-        raise NotImplementedError
+        with _workers(name) as replicas:
+            yield _checked(replicas, config, name)
+
+
+@contextmanager
+def _workers(name: str) -> Iterator[Replicas]:
+    """Train with other processes; an error of the collectives becomes one that says who was lost."""
+    strategy, worker, workers, watch = connect_workers(name)
+    replicas = Replicas(strategy.num_replicas_in_sync, strategy, worker, workers)
+    watch.start()
+    try:
+        yield replicas
+        replicas.wait()  # the chief writes at the end: TensorFlow takes those who leave before for lost
+    except COLLECTIVE_ERRORS as error:
+        raise CenterMaskError(
+            f"expected all {workers} workers until the end; {watch.explain(error)}. Start all of them again with "
+            "the same command: they continue from the last saved state"
+        ) from None
+    finally:
+        watch.close()
 
 
 @cache

@@ -4,12 +4,13 @@ Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (ar
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -30,7 +31,7 @@ from centermask_keras.training.callbacks import (
 )
 from centermask_keras.training.distribution import Replicas, start_replicas
 from centermask_keras.training.preemption import StopRequest
-from centermask_keras.training.record import record_start, write_record
+from centermask_keras.training.record import record_start, versions, write_record
 from centermask_keras.training.recorder import RunRecorder, is_over
 from centermask_keras.training.run_folder import RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
@@ -86,8 +87,15 @@ def train(
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
     with start_replicas(config, name) as replicas:
-        run = open_run(run_dir, config, overwrite=overwrite)
-        write_record(run, config, name, train_set, val_set)
+        facts = {"configuration": config.to_json(), "versions": str(versions())}
+        facts |= {"training set": _describe(train_set), "validation set": _describe(val_set)}
+        replicas.check_agreement(facts)
+        if replicas.is_chief:
+            run = open_run(run_dir, config, overwrite=overwrite)
+            write_record(run, config, name, train_set, val_set)
+        replicas.wait()  # until the chief has opened the folder
+        if not replicas.is_chief:
+            run, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
         return _fit(config, run, train_set, val_set, console, replicas)
 
 
@@ -112,6 +120,7 @@ def _fit(
     if settings.ema_decay is not None:
         variables["average"] = averaged.weights
     progress = run.load_state(variables)
+    replicas.check_agreement({"run folder": run.path.name, "saved state": str(asdict(progress))})
     record_start(run, progress)
     _announce(console, run, progress, config, replicas)
 
@@ -264,6 +273,11 @@ def _jit_compile(replicas: Replicas) -> bool:
     if keras.backend.backend() != "tensorflow":
         return keras.backend.backend() == "jax"
     return bool(tf.config.list_physical_devices("GPU")) and replicas.strategy is None
+
+
+def _describe(dataset: Annotations) -> str:
+    """Tell a dataset from another one, wherever its files lie."""
+    return str([len(dataset), len(dataset.boxes), dataset.class_names, float(np.sum(dataset.boxes))])
 
 
 def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:

@@ -51,15 +51,10 @@ def write_record(run: RunFolder, config: Config, name: str, train_set: Annotatio
 
 def record_start(run: RunFolder, progress: Progress) -> None:
     """Add to the record when, where and with what training starts or continues, and from which step."""
-    packages = {package: version(package) for package in ("keras", "tensorflow", "numpy")}
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": progress.step,
-        "versions": {
-            "centermask_keras": centermask_keras.__version__,
-            **packages,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "git_commit": _git_commit(Path(centermask_keras.__file__).parents[1]),
         "hardware": {
             "device": describe_device()["device"],
@@ -68,6 +63,16 @@ def record_start(run: RunFolder, progress: Progress) -> None:
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
     }
     run.update_record(starts=[*run.read_record().get("starts", []), start])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, by package."""
+    packages = dict.fromkeys(("keras", keras.backend.backend(), "tensorflow", "numpy"))
+    return {
+        "centermask_keras": centermask_keras.__version__,
+        **{package: version(package) for package in packages},
+        "python": platform.python_version(),
+    }
 
 
 def _git_commit(checkout: Path) -> str | None:

@@ -39,12 +39,15 @@ class RunFolder:
 
     Args:
         path: the folder; made if it is not there.
+        read_only: write nothing: another worker does.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.states = StateFiles(self.path)
+        self.read_only = read_only
+        if not read_only:
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.states = StateFiles(self.path, read_only=read_only)
 
     @property
     def tensorboard(self) -> Path:
@@ -52,7 +55,8 @@ class RunFolder:
 
     def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
-        write_file(self.path, name, model.save_weights)
+        if not self.read_only:
+            write_file(self.path, name, model.save_weights)
 
     def save_state(self, progress: Progress, variables: Variables) -> None:
         """Write everything that training needs to continue (`StateFiles.save`)."""
@@ -99,10 +103,13 @@ class RunFolder:
     def save_batch(self, batch: dict[str, np.ndarray], step: int) -> Path:
         """Write a batch for later study and return its file."""
         name = NAN_BATCH.format(step=step)
-        return write_file(self.path, name, lambda partial: np.savez_compressed(partial, **batch))
+        if not self.read_only:
+            write_file(self.path, name, lambda partial: np.savez_compressed(partial, **batch))
+        return self.path / name
 
     def _write(self, name: str, content: bytes) -> None:
-        write_file(self.path, name, lambda partial: partial.write_bytes(content))
+        if not self.read_only:
+            write_file(self.path, name, lambda partial: partial.write_bytes(content))
 
 
 def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFolder:

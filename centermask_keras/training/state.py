@@ -51,13 +51,15 @@ class StateFiles:
 
     Args:
         folder: the run folder.
+        read_only: write nothing: another worker does.
 
     Attributes:
         damaged: files that `load` found not to agree with their names.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder
+        self._read_only = read_only
         self._good: Path | None = None  # the newest that was read or written here
         self.damaged: list[Path] = []
 
@@ -72,6 +74,8 @@ class StateFiles:
             for group, members in variables.items()
             for index, variable in enumerate(members)
         }
+        if self._read_only:
+            return  # after it has read its part: values that are spread over workers are read by all of them together
         paths = self._paths()
         number = _number(paths[-1]) + 1 if paths else 1
         name = STATE.format(number=number, digest=DIGEST)

@@ -1,4 +1,4 @@
-"""Train as the command does, in a process with a number of logical devices.
+"""Train the small detector of `replica_case.py` as the command would, in a process with a number of logical devices.
 
 `python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`.
 A `CenterMaskError` goes to standard error and ends the process with 2, as in the command.
@@ -17,12 +17,15 @@ if __name__ == "__main__":
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
+    from replica_case import build_tiny
+
     from centermask_keras.config import load_config
     from centermask_keras.errors import CenterMaskError
-    from centermask_keras.training.fit import train
+    from centermask_keras.training import fit
 
+    fit.build_detector = build_tiny
     try:
-        train(load_config(DEMO, overrides), name="case", run_dir=run)
+        fit.train(load_config(DEMO, overrides), name="case", run_dir=run)
     except CenterMaskError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
