@@ -24,6 +24,8 @@ LOST_SECONDS = 30
 """A worker that cannot be reached for so long is lost."""
 KNOCK_SECONDS = 3
 """Between two attempts to reach the others; also what one attempt may take."""
+HEARTBEAT_SECONDS = 120
+"""TensorFlow's own patience with a worker that is there but says nothing; its 10 s are short for a busy machine."""
 EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 COLLECTIVE_ERRORS = (
     tf.errors.UnavailableError,
@@ -120,6 +122,7 @@ def _start(resolver: tf.distribute.cluster_resolver.ClusterResolver, watch: Watc
         except BaseException as error:
             found["error"] = error
 
+    _be_patient(resolver.cluster_spec().as_dict())
     thread = threading.Thread(target=start, daemon=True, name="start of workers")
     thread.start()
     thread.join(START_SECONDS)
@@ -137,6 +140,18 @@ def _start(resolver: tf.distribute.cluster_resolver.ClusterResolver, watch: Watc
     raise CenterMaskError(
         f"expected all {len(watch.peers) + 1} workers, {reason}{detail}. Start them within {START_SECONDS} s of each "
         "other, with the same addresses, whose ports must be reachable"
+    )
+
+
+def _be_patient(spec: dict[str, list[str]]) -> None:
+    """Set the times of TensorFlow's coordination, whose defaults the strategy would take otherwise."""
+    job = eager_context.coordination_config_pb2.CoordinatedJob
+    eager_context.context().configure_coordination_service(
+        "standalone",
+        service_leader=f"/job:{'chief' if 'chief' in spec else 'worker'}/replica:0/task:0",
+        cluster_register_timeout_in_ms=START_SECONDS * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
+        coordinated_jobs=[job(name=name, num_tasks=len(addresses)) for name, addresses in spec.items()],
     )
 
 
