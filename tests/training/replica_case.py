@@ -17,6 +17,9 @@ OPTIONS = {
     "synchronized": "true",
     "policy": "float32",
     "clip": "null",
+    "accumulation": "1",  # parts of a batch that come one after the other, instead of at once
+    "frozen": "false",  # batch normalisation
+    "objects": "3,1,0,0",  # of each image: the second of two replicas has none
     "steps": "5",
     "jit_compile": "false",
     "model": "tiny",
@@ -24,7 +27,6 @@ OPTIONS = {
 }
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 SIZE = 4  # images
-OBJECTS = (3, 1, 0, 0)  # of each image: the second of two replicas has none
 
 
 def make_config(options):
@@ -48,12 +50,12 @@ def make_config(options):
     )
 
 
-def make_batch(config, step):
-    """Draw the batch of a step: `OBJECTS` boxes in the images, soft masks and one saliency plane per class."""
+def make_batch(config, step, objects):
+    """Draw the batch of a step: so many boxes in each image, soft masks and one saliency plane per class."""
     rng = np.random.default_rng(step)
     n, m, c = config.data.max_objects, config.model.mask_size_train, config.model.num_classes
     (height, width), (h, w) = config.data.input_hw, config.grid_hw
-    valid = np.arange(n) < np.asarray(OBJECTS)[:, None]
+    valid = np.arange(n) < np.asarray(objects)[:, None]
     corners = rng.uniform(0, 40, (SIZE, n, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(8, 24, (SIZE, n, 2))], -1) * valid[..., None]
     return {
@@ -64,21 +66,22 @@ def make_batch(config, step):
         "masks": rng.integers(0, 256, (SIZE, n, m, m), np.uint8) * valid[..., None, None].astype(np.uint8),
         "saliency_planes": rng.integers(0, 256, (SIZE, c, h, w), np.uint8),
         "saliency_classes": np.tile(np.arange(c, dtype=np.int32), (SIZE, 1)),
-        "saliency_valid": np.repeat(np.asarray(OBJECTS)[:, None] > 0, c, axis=1),
+        "saliency_valid": np.repeat(np.asarray(objects)[:, None] > 0, c, axis=1),
         "ignore_planes": np.zeros((SIZE, 1, h, w), np.uint8),
         "ignore_classes": np.zeros((SIZE, 1), np.int32),
         "ignore_valid": np.zeros((SIZE, 1), bool),
     }
 
 
-def make_dataset(config, share, steps):
+def make_dataset(config, share, options):
     """Make what `make_train_dataset` would make of these batches."""
     import tensorflow as tf
 
+    steps, objects = int(options["steps"]), [int(count) for count in options["objects"].split(",")]
     per_replica = SIZE // share.replicas
     first = share.worker * (share.replicas // share.workers)
     parts = [
-        {name: rows[replica * per_replica :][:per_replica] for name, rows in make_batch(config, step).items()}
+        {name: rows[replica * per_replica :][:per_replica] for name, rows in make_batch(config, step, objects).items()}
         for step in range(steps)
         for replica in range(first, first + share.replicas // share.workers)
     ]
@@ -110,15 +113,23 @@ def train(options):
     """Train `steps` epochs of one step by plain SGD; return arrays by name."""
     import keras
 
+    from centermask_keras.data.pipeline import Share
     from centermask_keras.detectors import build_detector
     from centermask_keras.training.distribution import start_replicas
 
-    config, steps = make_config(options), int(options["steps"])
+    config, steps, parts = make_config(options), int(options["steps"]), int(options["accumulation"])
     clip = None if options["clip"] == "null" else float(options["clip"])
     with start_replicas(config, "case") as replicas:
         with replicas.scope():
             model = (build_tiny if options["model"] == "tiny" else build_detector)(config)
-            optimizer = keras.optimizers.SGD(float(options["learning_rate"]), global_clipnorm=clip)
+            if options["frozen"] == "true":
+                for layer in model.network.layers:
+                    layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+            optimizer = keras.optimizers.SGD(
+                float(options["learning_rate"]),
+                global_clipnorm=clip,
+                gradient_accumulation_steps=parts if parts > 1 else None,
+            )
             optimizer.build(model.trainable_variables)
             model.compile(optimizer=optimizer, jit_compile=options["jit_compile"] == "true")
         replicas.prepare(model)
@@ -130,8 +141,10 @@ def train(options):
             weights.append(model.get_weights())
 
         history = model.fit(
-            replicas.distribute(lambda share: make_dataset(config, share, steps)),
-            steps_per_epoch=1,
+            replicas.distribute(
+                lambda share: make_dataset(config, share if parts == 1 else Share(0, 1, parts), options)
+            ),
+            steps_per_epoch=parts,
             epochs=steps,
             shuffle=False,
             verbose=0,

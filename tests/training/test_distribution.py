@@ -96,6 +96,7 @@ def test_gradients_are_clipped_after_they_are_added_up(one, tmp_path):
     assert weight_difference(*clipped) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_plain_normalisation_differs_by_the_statistics_of_the_parts(one, tmp_path):
     """Not equal by construction; the replicas must still agree with each other on the moving statistics."""
     plain = run(tmp_path, "devices=2", "distribution=mirrored", "synchronized=false")
@@ -105,10 +106,21 @@ def test_plain_normalisation_differs_by_the_statistics_of_the_parts(one, tmp_pat
         np.testing.assert_allclose(mean, whole, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_replicas_agree_as_far_as_its_digits_go(tmp_path):
     one, two = (run(tmp_path, "policy=mixed_bfloat16", *more) for more in ([], ["devices=2", "distribution=mirrored"]))
     assert_same_losses(one, two, 4 * BFLOAT16)
     assert gradient_difference(one, two) < 4 * BFLOAT16
+
+
+@pytest.mark.slow
+def test_accumulation_is_the_larger_batch_where_counts_are_equal_and_statistics_frozen(tmp_path):
+    """Elsewhere it is not: every part is normalised by its own objects and statistics."""
+    frozen = ["frozen=true", "objects=2,1,1,2"]
+    whole = run(tmp_path, *frozen)
+    assert gradient_difference(whole, run(tmp_path, *frozen, "accumulation=2")) < TOLERANCE
+    uneven = [run(tmp_path, "frozen=true", f"accumulation={parts}", "steps=1") for parts in (1, 2)]
+    assert gradient_difference(*uneven) > 0.01
 
 
 def test_jax_compiled_takes_the_steps_of_tensorflow(one, tmp_path):
@@ -119,6 +131,7 @@ def test_jax_compiled_takes_the_steps_of_tensorflow(one, tmp_path):
     assert weight_difference(one, jax) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_jax_on_two_devices_takes_the_steps_of_one(one, tmp_path):
     pytest.importorskip("jax")
     options = [f"weights={one['path']}", "devices=2", "distribution=mirrored", "jit_compile=true"]
