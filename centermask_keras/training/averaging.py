@@ -34,14 +34,14 @@ class WeightAverage(keras.callbacks.Callback):
         self._move = _compiled(_move, jit_compile=jit_compile)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._updates = int(self.model.optimizer.iterations)
+        self._updates = int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._decay is None:
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # during an epoch its variables are empty
-        updates = int(self.model.optimizer.iterations)
+        updates = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         if updates == self._updates:  # a step that only accumulated gradients
             return
         self._updates = updates
