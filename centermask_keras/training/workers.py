@@ -166,12 +166,23 @@ def _find_cluster(name: str) -> tf.distribute.cluster_resolver.ClusterResolver:
             ) from None
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if os.environ.get("SLURM_PROCID"):
-        gpus = len(tf.config.list_physical_devices("GPU"))  # not from nvidia-smi, which hosts without a GPU lack
-        return tf.distribute.cluster_resolver.SlurmClusterResolver(gpus_per_node=gpus)
+        return _read_slurm()
     raise ConfigError(
         f"{name}: distribution: expected TF_CONFIG or a step of Slurm (srun) in the environment for multi_worker, "
         "received neither"
     )
+
+
+def _read_slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Read the environment of a step of Slurm; the GPUs of a host are shared out among its tasks."""
+    options = {}
+    if not tf.config.list_physical_devices("GPU"):  # the resolver insists on GPUs: let it count what it shall not use
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        options = {"gpus_per_node": tasks, "gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(**options)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"Slurm: expected the environment of a step (srun), received: {error}") from None
 
 
 def _answers(address: str) -> bool:

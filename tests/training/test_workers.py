@@ -60,6 +60,7 @@ def last_weights(path: Path) -> list[np.ndarray]:
         return [arrays[name].astype(np.float64) for name in arrays.files if name.startswith(f"step{STEPS}/")]
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_the_weights_of_one_process(tmp_path):
     ports, common = free_ports(2), [f"steps={STEPS}"]
     one = start("replica_case.py", [str(tmp_path / "one.npz"), *common], [], None)
@@ -99,7 +100,6 @@ def test_slurm_names_the_workers(monkeypatch):
     variables = {"PROCID": 1, "STEP_NUM_TASKS": 2, "STEP_TASKS_PER_NODE": "1(x2)", "STEP_NODELIST": "node[3-4]"}
     for name, value in variables.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     resolver = workers._find_cluster("mine.json")
     assert resolver.cluster_spec().as_dict() == {"worker": ["node3:8888", "node4:8888"]}
     assert (resolver.task_type, resolver.task_id) == ("worker", 1)
