@@ -31,11 +31,14 @@ def measure(folder: Path, steps: int) -> list[tuple[int, float]]:
     with (folder / "log").open("w") as log:
         trainer = subprocess.Popen(command, stdout=log, stderr=log)
         readings: list[tuple[int, float]] = []
-        while trainer.poll() is None:
-            epochs = _epochs(folder / "run" / "metrics.csv")
-            if epochs > len(readings):
-                readings += [(epochs * STEPS_PER_EPOCH, _resident_mb(trainer.pid))] * (epochs - len(readings))
-            time.sleep(POLL_SECONDS)
+        try:
+            while trainer.poll() is None:
+                epochs = _epochs(folder / "run" / "metrics.csv")
+                if epochs > len(readings):
+                    readings += [(epochs * STEPS_PER_EPOCH, _resident_mb(trainer.pid))] * (epochs - len(readings))
+                time.sleep(POLL_SECONDS)
+        finally:
+            trainer.kill()
     if trainer.returncode:
         raise SystemExit((folder / "log").read_text())
     return readings

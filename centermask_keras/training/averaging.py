@@ -39,8 +39,7 @@ class WeightAverage(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._decay is None:
             return
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # during an epoch its variables are empty
+        fill_variables(self.model)
         updates = int(ops.convert_to_numpy(self.model.optimizer.iterations))
         if updates == self._updates:  # a step that only accumulated gradients
             return
@@ -56,6 +55,12 @@ class WeightAverage(keras.callbacks.Callback):
         """Bring `averaged` to this moment; needed without a decay only."""
         if self._decay is None:
             self.averaged.set_weights(self.model.get_weights())
+
+
+def fill_variables(model: keras.Model) -> None:
+    """Let the variables of a model hold its values; with JAX they are empty while an epoch is trained."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
 
 
 def _move(values: list[Tensor], averages: list[Tensor], decay: Tensor) -> list[Tensor]:

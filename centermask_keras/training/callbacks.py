@@ -24,6 +24,7 @@ from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
 from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
+from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.event_files import drop_events
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder
 from centermask_keras.training.state import Progress as RunProgress
@@ -107,6 +108,7 @@ class Validation(keras.callbacks.Callback):
         average: keeps that model.
         run: where the best weights go.
         progress: remembers the best.
+        replicas: the chief says what is the best.
         on_progress: told about every batch.
     """
 
@@ -117,6 +119,7 @@ class Validation(keras.callbacks.Callback):
         average: WeightAverage,
         run: RunFolder,
         progress: RunProgress,
+        replicas: Replicas,
         *,
         on_progress: Callable[[int, int], None],
     ) -> None:
@@ -127,6 +130,7 @@ class Validation(keras.callbacks.Callback):
         self._average = average
         self._run = run
         self._progress = progress
+        self._replicas = replicas
         self._on_progress = on_progress
         self.evaluation: Evaluation | None = None  # of this epoch, if it was validated
 
@@ -138,7 +142,8 @@ class Validation(keras.callbacks.Callback):
         self._average.update()
         self.evaluation = evaluate_model(self._predictor, self._annotations, progress=self._on_progress)
         logs.update(self.evaluation.figures)
-        best, mask_ap = self._progress.best_mask_ap, logs["mask_ap"]
+        # Machines may differ in the last digits, and all must agree on when to end.
+        best, mask_ap = self._progress.best_mask_ap, self._replicas.of_chief(logs["mask_ap"])
         if best is None or mask_ap > best:
             self._progress.best_mask_ap, self._progress.best_epoch = mask_ap, number
             self._progress.validations_since_best = 0

@@ -87,19 +87,34 @@ class Replicas:
 
     def wait(self) -> None:
         """Wait until all workers have come here."""
-        self.check_agreement({})
+        self.any_worker(False)
+
+    def any_worker(self, flag: bool) -> bool:
+        """Say whether a flag is set on a worker; all workers call it at the same time."""
+        return flag if self.workers == 1 else bool(self._gather(np.array([flag], np.int64)).any())
+
+    def of_chief(self, value: float) -> float:
+        """Return the value of the chief on every worker; all workers call it at the same time."""
+        return (
+            value if self.workers == 1 else float(self._gather(np.array([value]).view(np.int64))[0].view(np.float64)[0])
+        )
 
     def _gather(self, values: np.ndarray) -> np.ndarray:
         """Return the int64 vectors [V] of all workers: [workers, V]."""
-
-        @tf.function
-        def gather(values):
-            return self.strategy.run(
-                lambda v: tf.distribute.get_replica_context().all_gather(v[None], axis=0), [values]
-            )
-
-        everywhere = self.strategy.experimental_local_results(gather(tf.constant(values)))[0].numpy()
+        gathered = _make_gather(self.strategy)(tf.constant(values))
+        everywhere = self.strategy.experimental_local_results(gathered)[0].numpy()
         return everywhere[:: self.count // self.workers]
+
+
+@cache
+def _make_gather(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], Any]:
+    """Return what gathers a vector [V] from every replica: one graph for all calls, [replicas, V] on each of them."""
+
+    @tf.function
+    def gather(values):
+        return strategy.run(lambda v: tf.distribute.get_replica_context().all_gather(v[None], axis=0), [values])
+
+    return gather
 
 
 def _digest(text: str) -> np.int64:

@@ -128,14 +128,14 @@ def _fit(
     stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
-    recorder = RunRecorder(run, progress, variables, average, counters, stop, settings, steps_per_epoch=steps)
+    recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
 
     def on_validation(done: int, total: int) -> None:
         display.show_validation(done, total)
         recorder.stop_if_asked()
 
     predictor = KerasPredictor(averaged, config, categories_of(val_set))
-    validation = Validation(predictor, val_set, average, run, progress, on_progress=on_validation)
+    validation = Validation(predictor, val_set, average, run, progress, replicas, on_progress=on_validation)
     callbacks = [
         StopOnNonFiniteLoss(config, train_set, run, progress),
         average,

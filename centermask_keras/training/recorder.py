@@ -10,7 +10,8 @@ import keras
 from centermask_keras.config import TrainConfig
 from centermask_keras.data.pipeline import SampleCounters
 from centermask_keras.errors import InterruptedTraining
-from centermask_keras.training.averaging import WeightAverage
+from centermask_keras.training.averaging import WeightAverage, fill_variables
+from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.preemption import StopRequest
 from centermask_keras.training.run_folder import LAST_WEIGHTS, RunFolder
 from centermask_keras.training.state import Progress, Variables
@@ -26,7 +27,8 @@ class RunRecorder(keras.callbacks.Callback):
             it begins an epoch, also one that continues.
         average: keeps the averaged weights.
         counters: of the input pipeline.
-        stop: after a request the state is saved and training ends.
+        stop: after a request, to any worker, the state is saved and training ends.
+        replicas: all workers read the state when one of them wants it saved.
         settings: when to save.
         steps_per_epoch: batches.
 
@@ -42,6 +44,7 @@ class RunRecorder(keras.callbacks.Callback):
         average: WeightAverage,
         counters: SampleCounters,
         stop: StopRequest,
+        replicas: Replicas,
         settings: TrainConfig,
         *,
         steps_per_epoch: int,
@@ -53,6 +56,7 @@ class RunRecorder(keras.callbacks.Callback):
         self._average = average
         self._counters = counters
         self._stop = stop
+        self._replicas = replicas
         self._settings = settings
         self._steps_per_epoch = steps_per_epoch
         self._begun = [keras.ops.convert_to_numpy(mean) for mean in variables["metrics"]]
@@ -66,12 +70,9 @@ class RunRecorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._progress.step += 1
-        every, unit = self._settings.save.every, self._settings.save.unit
-        minutes = (time.perf_counter() - self._saved) / 60
-        due = {"epochs": False, "steps": self._progress.step % every == 0, "minutes": minutes >= every}
-        if due[unit] and not self._stop.received:
-            self._save()
         self.stop_if_asked()
+        if self._is_due():
+            self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         progress, save = self._progress, self._settings.save
@@ -88,11 +89,19 @@ class RunRecorder(keras.callbacks.Callback):
 
     def stop_if_asked(self) -> None:
         """Save the state and end the training if a request to stop came; also between two batches of a validation."""
-        if self._stop.received:
+        if self._replicas.any_worker(self._stop.received):
             self._save()
+            self._replicas.wait()  # until the chief has written
             raise InterruptedTraining(
                 f"stopped by SIGTERM after step {self._progress.step}; the same command continues the training"
             )
+
+    def _is_due(self) -> bool:
+        """Say whether a step is one after which the state is saved; the clocks of workers need not agree."""
+        every, unit = self._settings.save.every, self._settings.save.unit
+        if unit == "minutes":
+            return self._replicas.any_worker(time.perf_counter() - self._saved >= 60 * every)
+        return unit == "steps" and self._progress.step % every == 0
 
     def _save(self) -> None:
         now = time.perf_counter()
@@ -100,6 +109,7 @@ class RunRecorder(keras.callbacks.Callback):
         self._begin = self._saved = now
         samples, seconds = self._counters.to_dict(), self._progress.seconds
         self._run.update_record(epochs=self._progress.epoch, seconds=seconds, samples=samples)
+        fill_variables(self.model)
         self._run.save_state(self._progress, self._variables)  # last: from here on all of it counts as done
 
 

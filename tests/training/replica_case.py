@@ -20,6 +20,7 @@ OPTIONS = {
     "accumulation": "1",  # parts of a batch that come one after the other, instead of at once
     "frozen": "false",  # batch normalisation
     "objects": "3,1,0,0",  # of each image: the second of two replicas has none
+    "trimmed": "-1",  # replica whose part of every second batch comes with less padding than those of the others
     "steps": "5",
     "jit_compile": "false",
     "model": "tiny",
@@ -27,6 +28,7 @@ OPTIONS = {
 }
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 SIZE = 4  # images
+PADDED = ("boxes", "classes", "valid", "masks")
 
 
 def make_config(options):
@@ -73,6 +75,11 @@ def make_batch(config, step, objects):
     }
 
 
+def trim(name, rows, trimmed):
+    """Cut objects of padding off."""
+    return rows[:, :4] if trimmed and name in PADDED else rows
+
+
 def make_dataset(config, share, options):
     """Make what `make_train_dataset` would make of these batches."""
     import tensorflow as tf
@@ -81,11 +88,19 @@ def make_dataset(config, share, options):
     per_replica = SIZE // share.replicas
     first = share.worker * (share.replicas // share.workers)
     parts = [
-        {name: rows[replica * per_replica :][:per_replica] for name, rows in make_batch(config, step, objects).items()}
+        {
+            name: trim(name, rows, step % 2 and replica == int(options["trimmed"]))[replica * per_replica :][
+                :per_replica
+            ]
+            for name, rows in make_batch(config, step, objects).items()
+        }
         for step in range(steps)
         for replica in range(first, first + share.replicas // share.workers)
     ]
-    signature = {name: tf.TensorSpec(rows.shape, rows.dtype) for name, rows in parts[0].items()}
+    signature = {
+        name: tf.TensorSpec([rows.shape[0], None if name in PADDED else rows.shape[1], *rows.shape[2:]], rows.dtype)
+        for name, rows in parts[0].items()
+    }
     dataset = tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 

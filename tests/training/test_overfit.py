@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -57,7 +55,9 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_a_training_that_is_preempted_saves_exits_with_its_code_and_continues_as_if_nothing_had_been(shapes, tmp_path):
+def test_a_training_that_is_preempted_saves_exits_with_its_code_and_continues_as_if_nothing_had_been(
+    shapes, tmp_path, spawn
+):
     settings = {
         "train.batch_size": 4,
         "train.epochs": 3,
@@ -69,8 +69,7 @@ def test_a_training_that_is_preempted_saves_exits_with_its_code_and_continues_as
 
     def start(run: str) -> subprocess.Popen:
         arguments = ["train.py", "--config", str(DEMO), "--run", str(tmp_path / run), *options]
-        environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1"}
-        return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
+        return spawn(*arguments, TF_DETERMINISTIC_OPS="1")
 
     assert start("whole").wait() == 0
     stopped = start("stopped")

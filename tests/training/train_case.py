@@ -1,12 +1,15 @@
 """Train the small detector of `replica_case.py` as the command would, in a process with a number of logical devices.
 
-`python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`.
-A `CenterMaskError` goes to standard error and ends the process with 2, as in the command.
+`python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`;
+the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be, and a worker is lost after
+`LOST_SECONDS`. A `CenterMaskError` goes to standard error and ends the process as in the command.
 """
 
 import os
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -20,12 +23,15 @@ if __name__ == "__main__":
     from replica_case import build_tiny
 
     from centermask_keras.config import load_config
-    from centermask_keras.errors import CenterMaskError
-    from centermask_keras.training import fit
+    from centermask_keras.errors import CenterMaskError, InterruptedTraining
+    from centermask_keras.training import fit, recorder, workers
 
     fit.build_detector = build_tiny
+    rate = float(os.environ.get("CLOCK_RATE", 1))
+    workers.LOST_SECONDS = float(os.environ.get("LOST_SECONDS", workers.LOST_SECONDS))
+    recorder.time = SimpleNamespace(perf_counter=lambda: rate * time.perf_counter())
     try:
         fit.train(load_config(DEMO, overrides), name="case", run_dir=run)
     except CenterMaskError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(143 if isinstance(error, InterruptedTraining) else 2) from None
