@@ -102,7 +102,7 @@ def test_replicas_that_are_killed_continue(backend, shapes, tmp_path, spawn):
 @pytest.mark.slow
 def test_workers_that_are_killed_or_preempted_continue(shapes, tmp_path, spawn, free_ports):
     """One worker's clock says when to save, one worker gets the SIGTERM: all take part, and continue from there."""
-    settings = ['distribution="multi_worker"', "train.epochs=30", "train.save.every=1", "train.save.unit=minutes"]
+    settings = ['distribution="multi_worker"', "train.epochs=20", "train.save.every=1", "train.save.unit=minutes"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def start(run: Path) -> list[subprocess.Popen]:
@@ -111,7 +111,7 @@ def test_workers_that_are_killed_or_preempted_continue(shapes, tmp_path, spawn, 
             spawn(
                 *arguments(shapes, run, 1, *settings),
                 TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}}),
-                CLOCK_RATE="300" if worker else "1",  # a minute in 0.2 s
+                CLOCK_RATE="200" if worker else "1",  # a minute in 0.3 s
                 LOST_SECONDS=str(LOST_SECONDS),
                 KERAS_BACKEND="tensorflow",
                 TF_DETERMINISTIC_OPS="1",
