@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 TOLERANCE = 1e-5  # of the largest gradient, of the weights' norm: sums of float32 in another order
 BACKENDS_TOLERANCE = 1e-4  # the same, where convolutions are other implementations
 BFLOAT16 = 2.0**-8
+TWO = ["devices=2", "distribution=mirrored"]
+LONGEST_SECONDS = 600
 
 
 def run(folder: Path, *options: str, backend: str = "tensorflow") -> dict[str, np.ndarray]:
@@ -24,11 +27,21 @@ def run(folder: Path, *options: str, backend: str = "tensorflow") -> dict[str, n
     out = folder / f"{abs(hash((options, backend)))}.npz"
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(CASE.parents[2])}
     done = subprocess.run(
-        [sys.executable, str(CASE), str(out), *options], env=environment, capture_output=True, text=True
+        [sys.executable, str(CASE), str(out), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as arrays:
         return dict(arrays) | {"path": out}
+
+
+def run_both(folder: Path, one: list[str], other: list[str], *, backend: str = "tensorflow") -> list[dict]:
+    """Run two cases at a time."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda options: run(folder, *options, backend=backend), (one, other)))
 
 
 def weights_at(arrays: dict, step: int, kind: str = "trained") -> list[np.ndarray]:
@@ -79,7 +92,7 @@ def one(tmp_path_factory) -> dict:
 
 
 def test_two_replicas_of_which_one_has_no_object_give_what_one_gives(one, tmp_path):
-    two = run(tmp_path, "devices=2", "distribution=mirrored")
+    two = run(tmp_path, *TWO)
     assert two["replicas"] == 2
     assert_same_losses(one, two, TOLERANCE)
     assert gradient_difference(one, two) < TOLERANCE
@@ -89,7 +102,7 @@ def test_two_replicas_of_which_one_has_no_object_give_what_one_gives(one, tmp_pa
 
 def test_gradients_are_clipped_after_they_are_added_up(one, tmp_path):
     options = ["clip=1.0", "learning_rate=0.1"]
-    clipped = [run(tmp_path, *options, *more) for more in ([], ["devices=2", "distribution=mirrored"])]
+    clipped = run_both(tmp_path, options, [*options, *TWO])
     assert norm(gradients(one)) > 0.02, "at a rate of 0.01: nothing would be clipped"
     assert norm(gradients(clipped[0])) == pytest.approx(0.1, rel=1e-4)
     assert gradient_difference(*clipped) < TOLERANCE
@@ -99,7 +112,7 @@ def test_gradients_are_clipped_after_they_are_added_up(one, tmp_path):
 @pytest.mark.slow
 def test_plain_normalisation_differs_by_the_statistics_of_the_parts(one, tmp_path):
     """Not equal by construction; the replicas must still agree with each other on the moving statistics."""
-    plain = run(tmp_path, "devices=2", "distribution=mirrored", "synchronized=false")
+    plain = run(tmp_path, *TWO, "synchronized=false")
     assert TOLERANCE < gradient_difference(one, plain) < 1.0
     means, expected = weights_at(plain, 1, "statistics"), weights_at(one, 1, "statistics")
     for mean, whole in list(zip(means, expected, strict=True))[::2][:1]:  # of the first layer: the same inputs
@@ -108,7 +121,8 @@ def test_plain_normalisation_differs_by_the_statistics_of_the_parts(one, tmp_pat
 
 @pytest.mark.slow
 def test_bfloat16_replicas_agree_as_far_as_its_digits_go(tmp_path):
-    one, two = (run(tmp_path, "policy=mixed_bfloat16", *more) for more in ([], ["devices=2", "distribution=mirrored"]))
+    policy = "policy=mixed_bfloat16"
+    one, two = run_both(tmp_path, [policy], [policy, *TWO])
     assert_same_losses(one, two, 4 * BFLOAT16)
     assert gradient_difference(one, two) < 4 * BFLOAT16
 
@@ -116,11 +130,10 @@ def test_bfloat16_replicas_agree_as_far_as_its_digits_go(tmp_path):
 @pytest.mark.slow
 def test_accumulation_is_the_larger_batch_where_counts_are_equal_and_statistics_frozen(tmp_path):
     """Elsewhere it is not: every part is normalised by its own objects and statistics."""
-    frozen = ["frozen=true", "objects=2,1,1,2"]
-    whole = run(tmp_path, *frozen)
-    assert gradient_difference(whole, run(tmp_path, *frozen, "accumulation=2")) < TOLERANCE
-    uneven = [run(tmp_path, "frozen=true", f"accumulation={parts}", "steps=1") for parts in (1, 2)]
-    assert gradient_difference(*uneven) > 0.01
+    frozen = ["frozen=true", "steps=1"]
+    equal = [*frozen, "objects=2,1,1,2"]
+    assert gradient_difference(*run_both(tmp_path, equal, [*equal, "accumulation=2"])) < TOLERANCE
+    assert gradient_difference(*run_both(tmp_path, frozen, [*frozen, "accumulation=2"])) > 0.01
 
 
 def test_jax_compiled_takes_the_steps_of_tensorflow(one, tmp_path):
@@ -134,26 +147,32 @@ def test_jax_compiled_takes_the_steps_of_tensorflow(one, tmp_path):
 @pytest.mark.slow
 def test_jax_on_two_devices_takes_the_steps_of_one(one, tmp_path):
     pytest.importorskip("jax")
-    options = [f"weights={one['path']}", "devices=2", "distribution=mirrored", "jit_compile=true"]
+    options = [f"weights={one['path']}", *TWO, "jit_compile=true"]
     two = run(tmp_path, *options, backend="jax")
     assert two["replicas"] == 2
     assert gradient_difference(one, two) < BACKENDS_TOLERANCE
     assert weight_difference(one, two) < TOLERANCE
 
 
+BUILT = ["model=built", "steps=1", "learning_rate=1e-5"]  # objects are noise: in larger steps roundings grow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> dict:
+    """A step of DLA with all heads, of one replica and not compiled."""
+    return run(tmp_path_factory.mktemp("built"), *BUILT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_the_detector_of_a_configuration_compiles_and_agrees(backend, tmp_path):
+def test_the_detector_of_a_configuration_compiles_and_agrees(built, backend, tmp_path):
     """DLA with all heads: XLA on TensorFlow, JAX, and two replicas."""
     pytest.importorskip(backend)
-    rate = "learning_rate=1e-5"  # the objects are noise: larger steps are chaos, where roundings grow
-    reference = run(tmp_path, "model=built", "steps=1", rate)
-    options = ["model=built", "steps=1", rate, f"weights={reference['path']}"]
-    compiled = run(tmp_path, *options, "jit_compile=true", backend=backend)
-    assert_same_losses(reference, compiled, BACKENDS_TOLERANCE)
-    assert gradient_difference(reference, compiled) < BACKENDS_TOLERANCE
-    two = run(tmp_path, *options, "devices=2", "distribution=mirrored", backend=backend)
-    assert gradient_difference(reference, two) < (TOLERANCE if backend == "tensorflow" else BACKENDS_TOLERANCE)
+    options = [*BUILT, f"weights={built['path']}"]
+    compiled, two = run_both(tmp_path, [*options, "jit_compile=true"], [*options, *TWO], backend=backend)
+    assert_same_losses(built, compiled, BACKENDS_TOLERANCE)
+    assert gradient_difference(built, compiled) < BACKENDS_TOLERANCE
+    assert gradient_difference(built, two) < (TOLERANCE if backend == "tensorflow" else BACKENDS_TOLERANCE)
 
 
 def test_one_device_is_one_replica_and_batches_are_shared_evenly():
