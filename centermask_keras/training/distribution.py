@@ -95,9 +95,10 @@ class Replicas:
 
     def of_chief(self, value: float) -> float:
         """Return the value of the chief on every worker; all workers call it at the same time."""
-        return (
-            value if self.workers == 1 else float(self._gather(np.array([value]).view(np.int64))[0].view(np.float64)[0])
-        )
+        if self.workers == 1:
+            return value
+        bits = np.array([value], np.float64).view(np.int64)
+        return float(self._gather(bits)[0].view(np.float64)[0])
 
     def _gather(self, values: np.ndarray) -> np.ndarray:
         """Return the int64 vectors [V] of all workers: [workers, V]."""

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
-from centermask_keras.training import recorder
+from centermask_keras.training import fit, recorder
+from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.recorder import RunRecorder
 from centermask_keras.training.run_folder import RunFolder
 
@@ -194,6 +197,34 @@ def test_sigterm_saves_and_ends_in_an_epoch_and_in_a_validation(tiny):
     assert "continues after step 3" in tiny.output
     assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
     assert_same_weights(tiny)
+
+
+class Together(Replicas):
+    """A worker that others tell what to do: `asked` answers its questions in turn, then with no."""
+
+    asked: Iterator[bool] = iter(())
+
+    def any_worker(self, flag):
+        return next(self.asked, False)
+
+    def of_chief(self, value):
+        return value / 2
+
+
+def test_what_another_worker_wants_is_done_here(tiny, monkeypatch):
+    """Its clock is due after the second step, its SIGTERM comes in the validation after the third."""
+    monkeypatch.setattr(fit, "start_replicas", lambda config, name: nullcontext(Together()))
+    asked = [False, *(False, False), *(False, True), *(False, False), True]  # at the start; of stops and saves in turn
+    monkeypatch.setattr(Together, "asked", iter(asked))
+    saved, write = [], RunFolder.save_state
+    monkeypatch.setattr(RunFolder, "save_state", lambda self, *of: (saved.append(of[0].step), write(self, *of)))
+    config = tiny.config("train.epochs=2", "train.save.every=9", "train.save.unit=minutes")
+    with pytest.raises(InterruptedTraining, match="after step 3"):
+        tiny.train(config)
+    assert saved == [2, 3]
+    tiny.mask_ap = lambda model: 0.5
+    assert tiny.train(config).best_mask_ap == 0.25  # the chief's
+    assert saved == [2, 3, 3, 6]
 
 
 @pytest.mark.parametrize(

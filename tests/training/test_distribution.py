@@ -11,7 +11,7 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.errors import ConfigError
-from centermask_keras.training.distribution import start_replicas
+from centermask_keras.training.distribution import Replicas, start_replicas
 
 CASE = Path(__file__).with_name("replica_case.py")
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
@@ -187,3 +187,26 @@ def test_a_batch_that_does_not_divide_is_an_error_that_names_the_replicas(monkey
     config = load_config(DEMO, ['distribution="mirrored"', "train.batch_size=3"])
     with pytest.raises(ConfigError, match=r"mine.json: train.batch_size: expected a multiple of 2 .*, received 3"):
         distribution._checked(distribution.Replicas(2), config, "mine.json")
+
+
+class SecondOfTwo(Replicas):
+    """A worker whose chief holds other values."""
+
+    def __init__(self, of_chief: list):
+        super().__init__(2, None, 1, 2)
+        object.__setattr__(self, "rows", of_chief)
+
+    def _gather(self, values):
+        return np.stack([np.array(self.rows, values.dtype), values])
+
+
+@pytest.mark.parametrize(("chief", "worker"), [(False, False), (False, True), (True, False), (True, True)])
+def test_what_one_worker_wants_all_know(chief, worker):
+    assert SecondOfTwo([chief]).any_worker(worker) is (chief or worker)
+    assert Replicas().any_worker(worker) is worker
+
+
+@pytest.mark.parametrize("value", [0.1 + 0.2, -1.0, 1e-300, float("inf")])
+def test_the_value_of_the_chief_arrives_exactly(value):
+    assert SecondOfTwo(np.array([value]).view(np.int64)).of_chief(0.25) == value
+    assert Replicas().of_chief(value) == value
