@@ -22,6 +22,7 @@ OPTIONS = {
     "objects": "3,1,0,0",  # of each image: the second of two replicas has none
     "trimmed": "-1",  # replica whose part of every second batch comes with less padding than those of the others
     "steps": "5",
+    "first": "0",  # of the steps, whose numbers choose the batches
     "jit_compile": "false",
     "model": "tiny",
     "learning_rate": "1e-2",
@@ -92,7 +93,7 @@ def make_dataset(config, share, options):
             name: trim(name, rows, step % 2 and replica == int(options["trimmed"]))[replica * per_replica :][
                 :per_replica
             ]
-            for name, rows in make_batch(config, step, objects).items()
+            for name, rows in make_batch(config, int(options["first"]) + step, objects).items()
         }
         for step in range(steps)
         for replica in range(first, first + share.replicas // share.workers)

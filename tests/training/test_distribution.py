@@ -154,7 +154,9 @@ def test_jax_on_two_devices_takes_the_steps_of_one(one, tmp_path):
     assert weight_difference(one, two) < TOLERANCE
 
 
-BUILT = ["model=built", "steps=1", "learning_rate=1e-5"]  # objects are noise: in larger steps roundings grow
+# At a rate of 1 the new weights hold the digits of the gradients. In the batch of step 0 a value lies so near to the
+# kink of a ReLU that rounding decides on which side, and with it over percents of the gradients.
+BUILT = ["model=built", "steps=1", "learning_rate=1", "first=100"]
 
 
 @pytest.fixture(scope="module")
