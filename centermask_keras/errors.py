@@ -19,6 +19,10 @@ class ConfigError(CenterMaskError):
     """A configuration that cannot be used. The message names the file and the JSON path."""
 
 
+class InterruptedTraining(CenterMaskError):
+    """A training that was asked to stop (SIGTERM), and saved its state before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One fault in a data file.

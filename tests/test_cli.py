@@ -13,7 +13,7 @@ from centermask_keras.cli.data import data_app
 from centermask_keras.cli.shared import write_json
 from centermask_keras.config import load_config
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, InterruptedTraining
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.json"
@@ -71,6 +71,17 @@ def test_train_leaves_a_run_folder_and_figures(trained):
     assert {"config.json", "model.weights.h5", "metrics.csv", "run.json"} <= names
     figures = json.loads((trained.parent / "t.json").read_text())
     assert 0 <= figures["mask_ap"] <= 1 and figures["epoch"] == 1
+
+
+def test_a_training_stopped_by_sigterm_has_its_exit_code(monkeypatch, capsys, tmp_path):
+    def stop(*args, **kwargs):
+        raise InterruptedTraining("stopped by SIGTERM after step 7; the same command continues the training")
+
+    monkeypatch.setattr("centermask_keras.training.fit.train", stop)
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--config", str(DEMO), "--run", str(tmp_path)])
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM after step 7; the same command continues the training\n"
 
 
 def test_evaluate_a_run_writes_report_and_results(trained, capsys, tmp_path):

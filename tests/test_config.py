@@ -161,7 +161,7 @@ def test_schema_describes_every_key() -> None:
     schema = Config.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         assert not [key for key, value in section["properties"].items() if "description" not in value]
-    assert set(schema["required"]) == {"about", "model", "data", "train", "loss_weights", "eval"}
+    assert set(schema["required"]) == {"about", "distribution", "model", "data", "train", "loss_weights", "eval"}
     assert schema["additionalProperties"] is False
 
 

@@ -180,7 +180,9 @@ class BilinearUpsampling(layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(size, size, input_shape[-1]),
-            initializer=lambda shape, dtype: ops.cast(ops.broadcast_to(bilinear_kernel(size)[..., None], shape), dtype),
+            initializer=lambda shape, dtype: ops.cast(
+                ops.tile(bilinear_kernel(size)[..., None], (1, 1, shape[-1])), dtype
+            ),
         )
 
     def call(self, features: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from centermask_keras.cli.shared import (
     write_json,
 )
 from centermask_keras.config import Config, load_config
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, InterruptedTraining
 from centermask_keras.evaluation.coco import Backend
 from centermask_keras.evaluation.records import IouType
 from centermask_keras.export.formats import THREADS, TITLES
@@ -40,6 +40,7 @@ app.add_typer(data_app, name="data")
 app.command("predict")(predict_command)
 app.command("client")(client_command)
 INTERRUPTED = 130
+TERMINATED = 143  # 128 + SIGTERM, as a shell has it for a program that the signal ended
 CheckpointKind = Literal["centernet-dla34", "centernet-hourglass", "dla34-imagenet", "torchvision-resnet"]
 
 
@@ -53,6 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what a terminal cannot show
     try:
         app(args=arguments, prog_name="centermask")
+    except InterruptedTraining as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(TERMINATED)
     except CenterMaskError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -79,7 +83,7 @@ def train_command(
 ) -> None:
     """Train a model, or continue an interrupted run."""
     loaded = load_config(config, set_)
-    start_backend()
+    start_backend(find_devices=loaded.distribution != "multi_worker")
     from centermask_keras.training.fit import train
 
     result = train(

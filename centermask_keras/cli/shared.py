@@ -27,11 +27,11 @@ Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=v
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
-def start_backend() -> None:
+def start_backend(*, find_devices: bool = True) -> None:
     """Import Keras and its backend without the notes that TensorFlow's C++ libraries print at the start.
 
     They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
-    come through.
+    come through. Workers that train together find devices later, when they have found each other.
 
     Raises:
         CenterMaskError: there is no Keras, or no backend for it.
@@ -43,7 +43,8 @@ def start_backend() -> None:
     try:
         import keras
 
-        keras.ops.zeros(())  # looks for devices
+        if find_devices:
+            keras.ops.zeros(())
     except ModuleNotFoundError as error:
         raise CenterMaskError(
             f"expected the package {error.name}, received none. pip install it, or predict with an exported .tflite or "

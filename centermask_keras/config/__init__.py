@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,6 +29,9 @@ class Config(Section):
     """A complete configuration."""
 
     about: str = Field(description="One line for the reader")
+    distribution: Literal["none", "mirrored", "multi_worker"] = Field(
+        description="Train on one device; on all of this machine; or on those of several machines (TF_CONFIG or Slurm)"
+    )
     model: ModelConfig = Field(description="The network and its inference graph")
     data: DataConfig = Field(description="What is read and how it becomes batches")
     train: TrainConfig = Field(description="The optimisation")

@@ -167,6 +167,15 @@ class DataConfig(Section):
         return self
 
 
+class SaveConfig(Section):
+    """When the state of a run is saved, from which it continues."""
+
+    every: PositiveInt = Field(description="How many of the unit lie between two saves")
+    unit: Literal["epochs", "steps", "minutes"] = Field(
+        description="With steps and minutes the end of every epoch is saved as well"
+    )
+
+
 class TrainConfig(Section):
     """The optimisation."""
 
@@ -184,7 +193,12 @@ class TrainConfig(Section):
     ema_decay: Fraction | None = Field(description="Decay of the averaged weights that are evaluated and saved")
     clip_norm: PositiveFloat | None = Field(description="Largest global norm of the gradient")
     accumulation_steps: PositiveInt = Field(description="Steps whose gradients are averaged into one update")
+    synchronized_norm: bool = Field(description="Batch normalisation by the statistics of the batch over all replicas")
     validate_every: PositiveInt = Field(description="Epochs between validations")
+    patience: PositiveInt | None = Field(
+        description="Training ends after this many validations in a row without a higher mask AP; null: never"
+    )
+    save: SaveConfig = Field(description="When the state of a run is saved, from which it continues")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(description="Decides initial weights, order and augmentation")
 
     @model_validator(mode="after")

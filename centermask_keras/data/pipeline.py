@@ -7,9 +7,11 @@ a sample follows from (seed, position), so that a dataset started at step s give
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,24 @@ from centermask_keras.inference_config import InferenceConfig
 
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
 SAMPLE_STREAM, SIZE_STREAM = 1, 2  # keep the random numbers of samples and steps apart from epochs' (data/order.py)
+
+if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow only reads here, and would take the backend's memory
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of each batch that one process reads: the whole, unless said otherwise.
+
+    Attributes:
+        worker: this process.
+        workers: processes that read equal parts, in their order.
+        replicas: equal parts over all workers, which are batches of their own; a multiple of `workers`.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    replicas: int = 1
 
 
 class _Calls:
@@ -83,7 +103,12 @@ def steps_per_epoch(config: Config, annotations: Annotations) -> int:
 
 
 def make_train_dataset(
-    config: Config, annotations: Annotations, *, start: int = 0, counters: SampleCounters | None = None
+    config: Config,
+    annotations: Annotations,
+    *,
+    start: int = 0,
+    counters: SampleCounters | None = None,
+    share: Share | None = None,
 ) -> tf.data.Dataset:
     """Make the endless dataset of training batches.
 
@@ -92,23 +117,34 @@ def make_train_dataset(
         annotations: the training set.
         start: the step to begin at; the batches are those that a dataset begun at 0 gives from this step on.
         counters: filled with what is left out, and with the `ImageError` that ended the dataset.
+        share: the part of each batch to make; the whole one by default.
 
     Returns:
-        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it. N
+        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it; of
+        a share, the parts of its replicas in turn. N
         is the multiple of `PADDING_STEP`, at most `data.max_objects`, that holds the objects of the batch.
         A file that does not decode ends it with a `tf.errors.OpError` (`data.on_error` stop), or the next file of the
         epoch takes its place (skip).
     """
-    counters = counters or SampleCounters()
+    counters, share = counters or SampleCounters(), share or Share()
     batch_size = config.train.batch_size
-    positions = tf.data.Dataset.range(start * batch_size, np.iinfo(np.int64).max)
+    positions = _positions(start, batch_size, share)
     signature = _ground_truth_signature(config, annotations)
 
     def make_row(position: int) -> Row:
         return _make_train_row(config, annotations, position, counters)
 
     rows = _map(positions, make_row, signature, counters)
-    return rows.batch(batch_size, drop_remainder=True).map(_trim_padding).prefetch(2)
+    batches = rows.batch(batch_size // share.replicas, drop_remainder=True).map(_trim_padding).prefetch(2)
+    return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _positions(start: int, batch_size: int, share: Share) -> tf.data.Dataset:
+    """Count the positions of a share from a step on: int64 [], without an end."""
+    per_worker = batch_size // share.workers
+    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max // batch_size)
+    first = [share.worker * per_worker + place for place in range(per_worker)]
+    return steps.map(lambda step: step * batch_size + tf.constant(first, tf.int64)).unbatch()
 
 
 def _trim_padding(batch: dict[str, Any]) -> dict[str, Any]:

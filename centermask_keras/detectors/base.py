@@ -16,6 +16,7 @@ from centermask_keras.decode.centernet import decode_centernet
 from centermask_keras.losses.centernet import heatmap_loss, point_l1_loss
 from centermask_keras.losses.masks import mask_loss, saliency_loss
 from centermask_keras.ops.gather_patches import gather_patches
+from centermask_keras.ops.replicas import count_over_replicas, num_replicas
 from centermask_keras.structures import Detections, GroundTruth, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
 from centermask_keras.targets.federated import find_unknown_classes
@@ -82,7 +83,8 @@ class CenterMask(keras.Model):
         """Return the weighted sum of the losses of a batch, float32 scalar (Eq. 6), and update the named metrics."""
         losses = self.compute_losses(y_pred, x)
         for tracker in self.loss_trackers:
-            tracker.update_state(losses[tracker.name])
+            # Each replica has its part of the sum, and the metric is their mean.
+            tracker.update_state(losses[tracker.name] * num_replicas())
         weights = self.config.loss_weights
         return sum(getattr(weights, name) * value for name, value in losses.items())
 
@@ -126,7 +128,8 @@ def centermask_losses(
         config: the configuration.
 
     Returns:
-        float32 scalars by the names of `active_losses`: not weighted, finite also without any object.
+        float32 scalars by the names of `active_losses`: not weighted, finite also without any object. Under a strategy
+        these are the parts of this replica: they add up to the losses of the whole batch.
 
     Source: Eq. 2-5 and the direct saliency supervision of Section 4.1.
     """
@@ -137,7 +140,7 @@ def centermask_losses(
     targets = encode_centernet(
         batch["boxes"], batch["classes"], valid, grid_hw=grid_hw, stride=model.stride, num_classes=model.num_classes
     )
-    num_objects = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
+    num_objects = count_over_replicas(valid)
     ignored = find_ignored(batch, model.num_classes)
     points = read_points(targets["cells"])
     ignored_by_heatmap = ignored

@@ -25,6 +25,7 @@ from centermask_keras.heads.points import PointHead
 from centermask_keras.losses.fcos import centerness_loss, focal_loss, giou_loss
 from centermask_keras.losses.masks import mask_loss
 from centermask_keras.ops.gather_patches import gather_level_patches
+from centermask_keras.ops.replicas import count_over_replicas
 from centermask_keras.structures import FcosOutputs, FcosTargets, GroundTruth, PointOutputs, Tensor
 from centermask_keras.targets.fcos import encode_fcos
 from centermask_keras.targets.federated import find_unknown_classes
@@ -97,13 +98,14 @@ def fcos_losses(
         seed: draws the positives that enter the mask loss.
 
     Returns:
-        float32 scalars by the names of `active_losses`: not weighted, finite also without any object.
+        float32 scalars by the names of `active_losses`: not weighted, finite also without any object. Under a strategy
+        these are the parts of this replica: they add up to the losses of the whole batch.
     """
     model = config.model
     levels_hw = [tuple(ops.shape(level)[1:3]) for level in outputs["class_logits"]]
     targets = encode_fcos(batch["boxes"], batch["classes"], batch["valid"], levels_hw=levels_hw)
     positive = targets["positive"]
-    num_positives = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
+    num_positives = count_over_replicas(positive)
     ignored = find_ignored(batch, model.num_classes)
     ignored_locations = _read_at_locations(ignored, levels_hw, model.stride)
     if "known_classes" in batch:
@@ -150,8 +152,7 @@ def _mask_loss_of_positives(
     images, count = ops.shape(batch["masks"])[:2]
     rows = objects + count * ops.arange(images, dtype="int32")[:, None]
     masks = ops.take(ops.reshape(batch["masks"], (-1, *batch["masks"].shape[2:])), rows, axis=0)
-    num_chosen = ops.maximum(ops.sum(ops.cast(chosen, "float32")), 1.0)
-    return mask_loss(l, g, ops.cast(masks, "float32") / 255.0, chosen, num_chosen)
+    return mask_loss(l, g, ops.cast(masks, "float32") / 255.0, chosen, count_over_replicas(chosen))
 
 
 def draw_positives(positive: Tensor, seed: keras.random.SeedGenerator) -> tuple[Tensor, Tensor]:

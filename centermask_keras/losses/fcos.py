@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from centermask_keras.ops.replicas import sum_over_replicas
 from centermask_keras.structures import Tensor
 
 ALPHA = 0.25
@@ -47,14 +48,14 @@ def giou_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: float32 [B, T], at least 0; rows of weight 0 do not count and may hold any finite number.
 
     Returns:
-        float32 scalar; 0 if all weights are.
+        float32 scalar; 0 if all weights are. Under a strategy the part of this replica in that of the whole batch.
     """
     predicted = ops.cast(predicted, "float32")
     intersection = _area(ops.minimum(predicted, target))
     hull = _area(ops.maximum(predicted, target))
     union = _area(predicted) + _area(target) - intersection
     giou = intersection / (union + LEAST_AREA) - (hull - union) / (hull + LEAST_AREA)
-    total = ops.sum(weight)
+    total = sum_over_replicas(ops.sum(weight))
     return ops.sum(weight * (1.0 - giou)) / ops.where(total > 0, total, 1.0)
 
 

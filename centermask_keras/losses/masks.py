@@ -5,6 +5,7 @@ from __future__ import annotations
 from keras import ops
 
 from centermask_keras.ops.attach_gradient import attach_gradient
+from centermask_keras.ops.replicas import num_replicas
 from centermask_keras.structures import Tensor
 
 
@@ -42,12 +43,12 @@ def saliency_loss(logits: Tensor, target: Tensor, ignored: Tensor) -> Tensor:
         ignored: bool, broadcasts to [B, h, w, C]: True inside of ignored regions, which do not count.
 
     Returns:
-        float32 scalar: the sum over classes, averaged over all cells of the batch.
+        float32 scalar: the sum over classes, averaged over all cells of the batch, of which replicas hold equal parts.
 
     Source: Section 4.1, direct supervision of the class-specific saliency (Table 1f).
     """
     logits, target = ops.cast(logits, "float32"), ops.cast(target, "float32") / 255.0
-    cells = ops.cast(ops.prod(ops.shape(logits)[:3]), "float32")
+    cells = ops.cast(ops.prod(ops.shape(logits)[:3]), "float32") * num_replicas()
     value = ops.sum(ops.where(ignored, 0.0, _binary_cross_entropy(logits, target))) / cells
     gradient = ops.where(ignored, 0.0, ops.sigmoid(logits) - target) / cells
     return attach_gradient(value, logits, gradient)

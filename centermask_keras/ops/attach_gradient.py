@@ -23,14 +23,13 @@ def attach_gradient(value: Tensor, inputs: Tensor, gradient: Tensor) -> Tensor:
         float32 scalar, equal to `value`. Its derivative by `inputs` is `gradient`, by anything else 0, and so is its
         second derivative.
     """
-    kept = ops.stop_gradient(gradient)
 
     @ops.custom_gradient
-    def with_gradient(inputs):
-        def by_inputs(*arguments, upstream=None):  # backends differ in how they pass it
+    def with_gradient(value, inputs, gradient):  # JAX forbids to take them from outside
+        def by_arguments(*arguments, upstream=None):  # backends differ in how they pass it
             upstream = arguments[-1] if upstream is None else upstream
-            return ops.cast(upstream * kept, inputs.dtype)
+            return ops.zeros_like(value), ops.cast(upstream * gradient, inputs.dtype), ops.zeros_like(gradient)
 
-        return ops.stop_gradient(value), by_inputs
+        return value, by_arguments
 
-    return with_gradient(inputs)
+    return with_gradient(ops.stop_gradient(value), inputs, ops.stop_gradient(gradient))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -48,4 +49,16 @@ class KerasPredictor(Predictor):
 
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3]; arrays come back."""
-        return self.graph.predict_on_batch(images)
+        with _undistributed():
+            return self.graph.predict_on_batch(images)
+
+
+@contextmanager
+def _undistributed() -> Iterator[None]:
+    """Run batches whole: those of an evaluation need not divide by the devices that a training is spread over."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)

@@ -1,7 +1,9 @@
-"""What happens around the training steps: watching, validating, recording, showing.
+"""What happens around the training steps: watching, validating, showing.
 
 Stage: training. `fit.py` puts these callbacks in this order, because each adds to the epoch's `logs` what later ones
 read: EpochFigures (learning rate, speed), Validation (`mask_ap`, ...), TensorBoardWriter, RunRecorder, TrainingDisplay.
+An epoch that continues after a restart has fewer batches for Keras, which counts them from 0: `Progress.step`, which
+the RunRecorder (`recorder.py`) counts, is what everything here goes by.
 """
 
 import math
@@ -23,8 +25,10 @@ from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
 from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
-from centermask_keras.training.run_folder import BEST_WEIGHTS, LAST_WEIGHTS, RunFolder
-from centermask_keras.training.run_folder import Progress as RunProgress
+from centermask_keras.training.distribution import Replicas
+from centermask_keras.training.event_files import drop_events
+from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder
+from centermask_keras.training.state import Progress as RunProgress
 
 LOSSES = ("loss", "heatmap", "offset", "size", "classification", "box", "centerness", "mask", "saliency")
 EXAMPLES = 4  # validation images drawn for TensorBoard: they fill a screen
@@ -45,24 +49,21 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         CenterMaskError: names step, epoch, each loss and the file of the batch.
     """
 
-    def __init__(self, config: Config, annotations: Annotations, run: RunFolder, *, steps_per_epoch: int) -> None:
+    def __init__(self, config: Config, annotations: Annotations, run: RunFolder, progress: RunProgress) -> None:
         super().__init__()
         self._config = config
         self._annotations = annotations
         self._run = run
-        self._steps_per_epoch = steps_per_epoch
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._epoch = epoch
+        self._progress = progress
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         # Keras has fetched the logs already. They are means over the epoch so far: once NaN, NaN for the rest of it.
         if all(math.isfinite(value) for value in logs.values()):
             return
-        step = self._epoch * self._steps_per_epoch + batch
+        step = self._progress.step  # this batch is not counted yet
         saved = self._run.save_batch(rebuild_batch(self._config, self._annotations, step), step)
         raise CenterMaskError(
-            f"step {step} (epoch {self._epoch + 1}): expected finite losses, received {_losses_text(logs)}. "
+            f"step {step} (epoch {self._progress.epoch + 1}): expected finite losses, received {_losses_text(logs)}. "
             f"Its batch: {saved}\nPass --overwrite with a lower train.learning_rate or a smaller train.clip_norm"
         )
 
@@ -71,18 +72,27 @@ class EpochFigures(keras.callbacks.Callback):
     """Add `learning_rate` (of the last step), `seconds` and `images_per_second` of the epoch's training to the logs."""
 
     def __init__(
-        self, schedule: keras.optimizers.schedules.LearningRateSchedule, *, steps_per_epoch: int, batch_size: int
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        progress: RunProgress,
+        *,
+        steps_per_epoch: int,
+        batch_size: int,
     ) -> None:
         super().__init__()
         self._schedule = schedule
+        self._progress = progress
         self._steps_per_epoch = steps_per_epoch
         self._batch_size = batch_size
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin = time.perf_counter()
+        self._begin = time.perf_counter() - self._progress.epoch_seconds  # of its part before a restart
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._progress.epoch_seconds = time.perf_counter() - self._begin
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        seconds = time.perf_counter() - self._begin
+        seconds = self._progress.epoch_seconds
         logs["learning_rate"] = float(self._schedule((epoch + 1) * self._steps_per_epoch - 1))
         logs["seconds"] = seconds
         logs["images_per_second"] = self._steps_per_epoch * self._batch_size / seconds
@@ -91,12 +101,15 @@ class EpochFigures(keras.callbacks.Callback):
 class Validation(keras.callbacks.Callback):
     """Evaluate the averaged weights every few epochs and at the last, add the figures to the logs, save the best.
 
+    What it writes is there before the state is saved: a run that is killed in between validates and writes again.
+
     Args:
         predictor: runs the averaged model; one for the whole training, so that its graph is traced once.
         annotations: the validation set.
         average: keeps that model.
         run: where the best weights go.
         progress: remembers the best.
+        replicas: the chief says what is the best.
         on_progress: told about every batch.
     """
 
@@ -107,6 +120,7 @@ class Validation(keras.callbacks.Callback):
         average: WeightAverage,
         run: RunFolder,
         progress: RunProgress,
+        replicas: Replicas,
         *,
         on_progress: Callable[[int, int], None],
     ) -> None:
@@ -117,6 +131,7 @@ class Validation(keras.callbacks.Callback):
         self._average = average
         self._run = run
         self._progress = progress
+        self._replicas = replicas
         self._on_progress = on_progress
         self.evaluation: Evaluation | None = None  # of this epoch, if it was validated
 
@@ -128,27 +143,55 @@ class Validation(keras.callbacks.Callback):
         self._average.update()
         self.evaluation = evaluate_model(self._predictor, self._annotations, progress=self._on_progress)
         logs.update(self.evaluation.figures)
-        best, mask_ap = self._progress.best_mask_ap, logs["mask_ap"]
+        # Machines may differ in the last digits, and all must agree on when to end.
+        best, mask_ap = self._progress.best_mask_ap, self._replicas.of_chief(logs["mask_ap"])
         if best is None or mask_ap > best:
             self._progress.best_mask_ap, self._progress.best_epoch = mask_ap, number
+            self._progress.validations_since_best = 0
             self._run.save_weights(self._average.averaged, BEST_WEIGHTS)
             self._run.update_record(best={"epoch": number, **self.evaluation.figures})
+        else:
+            self._progress.validations_since_best += 1
 
 
 class TensorBoardWriter(keras.callbacks.Callback):
-    """Write losses, learning rate, speed, the APs and example pictures for TensorBoard, once per epoch."""
+    """Write losses, learning rate, speed, the APs and example pictures for TensorBoard, once per epoch.
+
+    Raises:
+        CenterMaskError: the disk is full, or cannot be written.
+    """
 
     def __init__(
-        self, run: RunFolder, validation: Validation, annotations: Annotations, *, steps_per_epoch: int
+        self,
+        run: RunFolder,
+        progress: RunProgress,
+        validation: Validation,
+        annotations: Annotations,
+        *,
+        steps_per_epoch: int,
     ) -> None:
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+        self._folder = run.tensorboard
+        if run.read_only:
+            self._writer = tf.summary.create_noop_writer()
+        else:
+            drop_events(run.tensorboard, after=progress.epoch * steps_per_epoch)
+            self._writer = tf.summary.create_file_writer(str(run.tensorboard))
         self._validation = validation
         self._annotations = annotations
         self._steps_per_epoch = steps_per_epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        with self._writer.as_default(step=(epoch + 1) * self._steps_per_epoch):
+        try:
+            self._write((epoch + 1) * self._steps_per_epoch, logs)
+        except tf.errors.OpError as error:  # of a full disk TensorFlow says "resource exhausted", as of memory
+            raise CenterMaskError(
+                f"{self._folder}: expected to write it, received: {error.message}. The last saved state is kept; "
+                "make room, and the same command continues"
+            ) from None
+
+    def _write(self, step: int, logs: dict[str, float]) -> None:
+        with self._writer.as_default(step=step):
             for name, value in logs.items():
                 group = "train" if name in LOSSES else "validation" if "_a" in name else "run"
                 tf.summary.scalar(f"{group}/{name}", value)
@@ -156,42 +199,6 @@ class TensorBoardWriter(keras.callbacks.Callback):
                 picture = draw_examples(self._annotations, self._validation.evaluation.results, count=EXAMPLES)
                 tf.summary.image("validation/examples", picture[None])
         self._writer.flush()
-
-
-class RunRecorder(keras.callbacks.Callback):
-    """Write a row of metrics, the last weights, the record and the state to continue from, after every epoch."""
-
-    def __init__(
-        self,
-        run: RunFolder,
-        progress: RunProgress,
-        variables: dict[str, list[keras.Variable]],
-        average: WeightAverage,
-        counters: SampleCounters,
-        *,
-        steps_per_epoch: int,
-    ) -> None:
-        super().__init__()
-        self._run = run
-        self._progress = progress
-        self._variables = variables
-        self._average = average
-        self._counters = counters
-        self._steps_per_epoch = steps_per_epoch
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        progress = self._progress
-        progress.epoch = epoch + 1
-        progress.step = progress.epoch * self._steps_per_epoch
-        progress.seconds += time.perf_counter() - self._begin
-        self._run.append_metrics({"epoch": progress.epoch, "step": progress.step, **logs})
-        self._average.update()
-        self._run.save_weights(self._average.averaged, LAST_WEIGHTS)
-        self._run.update_record(epochs=progress.epoch, seconds=progress.seconds, samples=self._counters.to_dict())
-        self._run.save_state(progress, self._variables)  # last: from here on the epoch counts as done
 
 
 class TrainingDisplay(keras.callbacks.Callback):
@@ -244,12 +251,12 @@ class TrainingDisplay(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
-        self._epoch_begin = (time.perf_counter(), epoch * self._steps_per_epoch)
+        self._epoch_begin = (time.perf_counter(), self._progress.step)
         figures = "" if self._first else "first batch: compiling"
         self._bar.reset(self._task, total=self._steps_per_epoch, description=self._title(), figures=figures)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        now, step = time.perf_counter(), self._epoch * self._steps_per_epoch + batch + 1
+        now, step = time.perf_counter(), self._progress.step
         figures = _losses_text(logs, names=LOSSES[1:])
         if self._first is None:
             self._first = self._epoch_begin = (now, step)
@@ -258,7 +265,7 @@ class TrainingDisplay(keras.callbacks.Callback):
             left = self._settings.epochs * self._steps_per_epoch - step
             seconds_left = left * _seconds_per_step(self._first, now, step)  # with validations at the pace so far
             figures += f"  {speed:.0f} img/s  eta {_clock(seconds_left)}"
-        self._bar.update(self._task, completed=batch + 1, figures=figures)
+        self._bar.update(self._task, completed=step - self._epoch * self._steps_per_epoch, figures=figures)
 
     def show_validation(self, done: int, total: int) -> None:
         """Show how many validation images are done (the `progress` of `evaluate_model`)."""

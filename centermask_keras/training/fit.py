@@ -3,18 +3,18 @@
 Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5.
 """
 
-import platform
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-import centermask_keras
-from centermask_keras.config import Config, check_files
+from centermask_keras.config import Config, TrainConfig, check_files
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, steps_per_epoch
 from centermask_keras.detectors import CenterMask, build_detector
@@ -25,15 +25,21 @@ from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (
     EpochFigures,
-    RunRecorder,
     StopOnNonFiniteLoss,
     TensorBoardWriter,
     TrainingDisplay,
     Validation,
 )
+from centermask_keras.training.distribution import Replicas, start_replicas
 from centermask_keras.training.optimizer import build_optimizer
-from centermask_keras.training.run_folder import BEST_WEIGHTS, RECORD, Progress, RunFolder, check_same, open_run
+from centermask_keras.training.preemption import StopRequest
+from centermask_keras.training.record import describe_weights, record_start, versions, write_record
+from centermask_keras.training.recorder import RunRecorder, is_over
+from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
+from centermask_keras.training.state import Progress
+
+BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ def train(
 ) -> TrainingResult:
     """Train a configuration from its first epoch, or continue the unfinished run in the folder.
 
-    A run that is killed and continued gives what an uninterrupted one gives: the state is written at the end of every
-    epoch, and the data of a step depend on the seed and the step alone.
+    A run that is killed and continued gives what an uninterrupted one gives: the state is saved as `train.save` says,
+    and the data of a step depend on the seed and the step alone.
 
     Args:
         config: the configuration.
@@ -83,19 +89,30 @@ def train(
             that began with other weights.
         DataError: a dataset's json is faulty.
         ImageError: an image does not decode (with `data.on_error` stop).
-        CenterMaskError: a loss is not finite; the message names step, epoch and losses.
+        InterruptedTraining: SIGTERM came; the state is saved.
+        CenterMaskError: a loss is not finite (the message names step, epoch and losses), or the disk is full.
     """
     console = console or Console()
     check_files(config, name)
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
-    if weights is not None:
-        weights = weights / BEST_WEIGHTS if weights.is_dir() else weights
-        load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
-    run = open_run(run_dir, config, overwrite=overwrite)
-    _write_record(run, config, name, train_set, val_set, weights)
-    return _fit(config, run, train_set, val_set, weights, console)
+    if weights is not None and weights.is_dir():
+        weights = weights / BEST_WEIGHTS
+    with start_replicas(config, name) as replicas:
+        if weights is not None:
+            load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
+        facts = {"configuration": config.to_json(), "versions": str(versions())}
+        facts |= {"training set": _describe(train_set), "validation set": _describe(val_set)}
+        facts |= {"initial weights": str(describe_weights(weights))}
+        replicas.check_agreement(facts)
+        if replicas.is_chief:
+            run = open_run(run_dir, config, overwrite=overwrite)
+            write_record(run, config, name, train_set, val_set, weights)
+        replicas.wait()  # until the chief has opened the folder
+        if not replicas.is_chief:
+            run, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
+        return _fit(config, run, train_set, val_set, weights, console, replicas)
 
 
 def _fit(
@@ -105,9 +122,10 @@ def _fit(
     val_set: Annotations,
     weights: Path | None,
     console: Console,
+    replicas: Replicas,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
-    jit_compile = bool(tf.config.list_physical_devices("GPU"))  # on a CPU XLA is slower than oneDNN
+    jit_compile = _jit_compile(replicas)
     schedule = StepDrops(
         settings.learning_rate,
         settings.drop_epochs,
@@ -115,43 +133,52 @@ def _fit(
         steps_per_epoch=steps,
         warmup_steps=settings.warmup_steps,
     )
-    model = _compiled_model(config, schedule, jit_compile=jit_compile)
+    with replicas.scope():
+        model = _compiled_model(config, schedule, jit_compile=jit_compile)
     if weights is not None:
         load_weights(model, weights)
+    replicas.prepare(model)
     averaged = build_detector(config)
     averaged.set_weights(model.get_weights())
     variables = {"model": model.variables, "optimizer": model.optimizer.variables}
+    variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]
     if settings.ema_decay is not None:
         variables["average"] = averaged.weights
     progress = run.load_state(variables)
-    _announce(console, run, progress, config)
+    replicas.check_agreement({"run folder": run.path.name, "saved state": str(asdict(progress))})
+    record_start(run, progress)
+    _announce(console, run, progress, config, replicas)
 
-    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the epochs before, if there were any
+    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
+    stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
+    recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
+
+    def on_validation(done: int, total: int) -> None:
+        display.show_validation(done, total)
+        recorder.stop_if_asked()
+
     predictor = KerasPredictor(averaged, config, categories_of(val_set))
-    validation = Validation(predictor, val_set, average, run, progress, on_progress=display.show_validation)
+    validation = Validation(predictor, val_set, average, run, progress, replicas, on_progress=on_validation)
     callbacks = [
-        StopOnNonFiniteLoss(config, train_set, run, steps_per_epoch=steps),
+        StopOnNonFiniteLoss(config, train_set, run, progress),
         average,
-        EpochFigures(schedule, steps_per_epoch=steps, batch_size=settings.batch_size),
+        EpochFigures(schedule, progress, steps_per_epoch=steps, batch_size=settings.batch_size),
         validation,
-        TensorBoardWriter(run, validation, val_set, steps_per_epoch=steps),
-        RunRecorder(run, progress, variables, average, counters, steps_per_epoch=steps),
+        TensorBoardWriter(run, progress, validation, val_set, steps_per_epoch=steps),
+        recorder,
         display,
     ]
-    dataset = make_train_dataset(config, train_set, start=progress.step, counters=counters)
+
+    def make_dataset() -> Any:
+        return replicas.distribute(
+            lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
+        )
+
     try:
-        with display:
-            model.fit(
-                dataset,
-                steps_per_epoch=steps,
-                epochs=settings.epochs,
-                initial_epoch=progress.epoch,
-                shuffle=False,  # the dataset comes in its own random order
-                verbose=0,
-                callbacks=callbacks,
-            )
+        with display, stop:
+            _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
     except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
             f"expected memory for train.batch_size {settings.batch_size}, eval.batch_size {config.eval.batch_size} and "
@@ -164,6 +191,47 @@ def _fit(
         raise counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
     run.update_record(finished=True)
     return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
+
+
+def _fit_rest(
+    model: CenterMask,
+    make_dataset: Callable[[], tf.data.Dataset],
+    callbacks: list[keras.callbacks.Callback],
+    progress: Progress,
+    settings: TrainConfig,
+    *,
+    steps_per_epoch: int,
+) -> None:
+    """Train from where a run stands to its end: the rest of the epoch that was begun, then whole ones."""
+    done = progress.step - progress.epoch * steps_per_epoch
+    if done == steps_per_epoch:  # what was left of the epoch is its validation
+        listeners = keras.callbacks.CallbackList(callbacks, model=model)
+        listeners.on_train_begin()
+        listeners.on_epoch_begin(progress.epoch)
+        listeners.on_epoch_end(progress.epoch, model.get_metrics_result())
+    elif done:
+        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, progress.epoch + 1, steps_per_epoch - done)
+    if not is_over(progress, settings):
+        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, settings.epochs, steps_per_epoch)
+
+
+def _fit_epochs(
+    model: CenterMask,
+    dataset: tf.data.Dataset,
+    callbacks: list[keras.callbacks.Callback],
+    first: int,
+    end: int,
+    steps: int,
+) -> None:
+    model.fit(
+        dataset,
+        steps_per_epoch=steps,
+        epochs=end,
+        initial_epoch=first,
+        shuffle=False,  # the dataset comes in its own random order
+        verbose=0,
+        callbacks=callbacks,
+    )
 
 
 def _load_datasets(config: Config) -> list[Annotations]:
@@ -219,53 +287,29 @@ def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -
     return model
 
 
-def _write_record(
-    run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations, weights: Path | None
-) -> None:
-    """Write what the run is made of; a run that continues must find what it began with.
-
-    Raises:
-        ConfigError: the datasets or the initial weights are others than when the run began.
-    """
-    ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
-    data = {
-        "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
-        "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
-        "initial_weights": weights and {"file": str(weights), "sha256": sha256(weights.read_bytes()).hexdigest()},
-    }
-    record = run.read_record()
-    if "dataset" in record:
-        check_same(run.path / RECORD, {key: record.get(key) for key in data}, data)
-    packages = {package: version(package) for package in ("keras", "tensorflow", "numpy")}
-    run.update_record(
-        **data,
-        name=name,
-        seed=config.train.seed,
-        backend=keras.backend.backend(),
-        versions={
-            "centermask_keras": centermask_keras.__version__,
-            **packages,
-            "python": platform.python_version(),
-        },
-        finished=False,
-    )
+def _jit_compile(replicas: Replicas) -> bool:
+    """Say whether XLA compiles the step: always with JAX; with TensorFlow not on a CPU, where oneDNN is faster, and not
+    under a strategy, whose collectives it does not compile."""
+    if keras.backend.backend() != "tensorflow":
+        return keras.backend.backend() == "jax"
+    return bool(tf.config.list_physical_devices("GPU")) and replicas.strategy is None
 
 
-def _counts(dataset: Annotations) -> dict:
-    return {
-        "annotations": str(dataset.path),
-        "images": len(dataset),
-        "objects": len(dataset.boxes),
-        "dropped": dict(dataset.dropped),
-    }
+def _describe(dataset: Annotations) -> str:
+    """Tell a dataset from another one, wherever its files lie."""
+    return str([len(dataset), len(dataset.boxes), dataset.class_names, float(np.sum(dataset.boxes))])
 
 
-def _announce(console: Console, run: RunFolder, progress: Progress, config: Config) -> None:
+def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:
     precision = config.model.dtype_policy.removeprefix("mixed_")
-    tensorflow = ".".join(tf.__version__.split(".")[:2])
-    then = f"continues after epoch {progress.epoch}" if progress.epoch else "interrupted? the same command continues"
+    backend = keras.backend.backend()
+    release = ".".join(version(backend).split(".")[:2])
+    count = "1 replica" if replicas.count == 1 else f"{replicas.count} replicas"
+    then = f"continues after step {progress.step}" if progress.step else "interrupted? the same command continues"
+    for path in run.states.damaged:
+        console.print(f"{path.name} is damaged: the state before it is used", markup=False, highlight=False)
     console.print(
-        f"run {run.path}   1 replica, {precision}, TensorFlow {tensorflow}   {then}",
+        f"run {run.path}   {count}, {precision}, {BACKEND_NAMES[backend]} {release}   {then}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -1,58 +1,37 @@
 """The run folder: what a training writes, and how an interrupted one continues.
 
-Stage: training. Every file is replaced in one step (written beside, then renamed), so that a process killed at any
-moment leaves the old or the new file, never half of one.
+Stage: training. Every file is replaced in one step (`files.py`). The state is written last: what a killed run wrote
+after it is written again, and replaces it.
 """
 
 import csv
 import io
 import json
-import os
-import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.training.event_files import EVENT_FILES
+from centermask_keras.training.files import PARTIAL, write_file
+from centermask_keras.training.state import STATE_FILES, Progress, StateFiles, Variables
 
 CONFIG = "config.json"
 BEST_WEIGHTS = "model.weights.h5"
 LAST_WEIGHTS = "last.weights.h5"
-STATE = "state.npz"
 METRICS = "metrics.csv"
 RECORD = "run.json"
 TENSORBOARD = "tensorboard"
 NAN_BATCH = "nan_batch_step_{step}.npz"
-PARTIAL = "partial.{name}"  # a prefix, because Keras insists on the ending of a weights file
 MADE_BY_A_RUN = (
-    *(CONFIG, BEST_WEIGHTS, LAST_WEIGHTS, STATE, METRICS, RECORD),
-    *(f"{TENSORBOARD}/events.out.*", NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
+    *(CONFIG, BEST_WEIGHTS, LAST_WEIGHTS, STATE_FILES, METRICS, RECORD),
+    *(f"{TENSORBOARD}/{EVENT_FILES}", f"{TENSORBOARD}/{PARTIAL.format(name=EVENT_FILES)}"),
+    *(NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
 )
 START_ANEW = "Pass another --run, or --overwrite to start anew"
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        epoch: epochs completed.
-        step: batches completed.
-        best_mask_ap: highest validation mask AP; None before the first validation.
-        best_epoch: its epoch, counted from 1; 0 before the first validation.
-        seconds: time spent in completed epochs, validation included.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best_mask_ap: float | None = None
-    best_epoch: int = 0
-    seconds: float = 0.0
 
 
 class RunFolder:
@@ -60,11 +39,15 @@ class RunFolder:
 
     Args:
         path: the folder; made if it is not there.
+        read_only: write nothing: another worker does.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.read_only = read_only
+        if not read_only:
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.states = StateFiles(self.path, read_only=read_only)
 
     @property
     def tensorboard(self) -> Path:
@@ -72,49 +55,16 @@ class RunFolder:
 
     def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
-        partial = self.path / PARTIAL.format(name=name)
-        model.save_weights(partial)
-        os.replace(partial, self.path / name)
+        if not self.read_only:
+            write_file(self.path, name, model.save_weights)
 
-    def save_state(self, progress: Progress, variables: dict[str, list[keras.Variable]]) -> None:
-        """Write everything that training needs to continue.
+    def save_state(self, progress: Progress, variables: Variables) -> None:
+        """Write everything that training needs to continue (`StateFiles.save`)."""
+        self.states.save(progress, variables)
 
-        Args:
-            progress: how far the run has come.
-            variables: named groups; within a group the order tells the variables apart.
-        """
-        arrays = {
-            f"{group}/{index}": keras.ops.convert_to_numpy(variable)
-            for group, members in variables.items()
-            for index, variable in enumerate(members)
-        }
-        self._write(STATE, lambda file: np.savez(file, progress=json.dumps(asdict(progress)), **arrays))
-
-    def load_state(self, variables: dict[str, list[keras.Variable]]) -> Progress:
-        """Set the variables to what `save_state` wrote and return the progress; a fresh one if nothing was written.
-
-        Raises:
-            CenterMaskError: the file is unreadable or holds other variables.
-        """
-        path = self.path / STATE
-        if not path.exists():
-            return Progress()
-        try:
-            with np.load(path) as state:
-                stored = {key: state[key] for key in state.files}
-            progress = Progress(**json.loads(str(stored.pop("progress"))))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise CenterMaskError(f"{path}: expected the state of a run, received: {error}. Pass --overwrite") from None
-        expected = {f"{group}/{index}": v for group, members in variables.items() for index, v in enumerate(members)}
-        shapes = {key: tuple(variable.shape) for key, variable in expected.items()}
-        if shapes != {key: array.shape for key, array in stored.items()}:
-            raise CenterMaskError(
-                f"{path}: expected the {len(expected)} variables of this configuration's model and optimizer, "
-                f"received {len(stored)} variables of other shapes. Pass --overwrite to start anew"
-            )
-        for key, variable in expected.items():
-            variable.assign(stored[key])
-        return progress
+    def load_state(self, variables: Variables) -> Progress:
+        """Continue from the newest state that is whole (`StateFiles.load`)."""
+        return self.states.load(variables)
 
     def read_metrics(self) -> list[dict[str, str]]:
         """Return the rows of `metrics.csv`, none if there is no file."""
@@ -132,7 +82,7 @@ class RunFolder:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._write(METRICS, lambda file: file.write(text.getvalue().encode()))
+        self._write(METRICS, text.getvalue().encode())
 
     def read_record(self) -> dict[str, Any]:
         """Return `run.json`, empty if there is no file."""
@@ -145,22 +95,21 @@ class RunFolder:
     def update_record(self, **entries: Any) -> None:
         """Set entries of `run.json`, keeping the others."""
         text = json.dumps({**self.read_record(), **entries}, indent=2, ensure_ascii=False) + "\n"
-        self._write(RECORD, lambda file: file.write(text.encode()))
+        self._write(RECORD, text.encode())
 
     def write_config(self, config: Config) -> None:
-        self._write(CONFIG, lambda file: file.write(config.to_json().encode()))
+        self._write(CONFIG, config.to_json().encode())
 
     def save_batch(self, batch: dict[str, np.ndarray], step: int) -> Path:
         """Write a batch for later study and return its file."""
         name = NAN_BATCH.format(step=step)
-        self._write(name, lambda file: np.savez_compressed(file, **batch))
+        if not self.read_only:
+            write_file(self.path, name, lambda partial: np.savez_compressed(partial, **batch))
         return self.path / name
 
-    def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
-        partial = self.path / PARTIAL.format(name=name)
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, self.path / name)
+    def _write(self, name: str, content: bytes) -> None:
+        if not self.read_only:
+            write_file(self.path, name, lambda partial: partial.write_bytes(content))
 
 
 def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFolder:

@@ -21,6 +21,7 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
     PADDING_STEP,
+    Share,
     _make_train_row,
     iterate_eval_batches,
     make_train_dataset,
@@ -149,6 +150,20 @@ def test_a_restart_continues_as_if_there_had_been_none(coco_tiny):
     for one, two in zip(whole[6:], batches(make_train_dataset(config, annotations, start=6), 3), strict=True):
         assert_equal(one, two)
     assert_equal(whole[5], rebuild_batch(config, annotations, 5))
+
+
+def test_shares_are_the_parts_of_the_whole_batch(coco_tiny):
+    """Two workers with two replicas each."""
+    annotations, config = load(coco_tiny), configure(batch_size=4)
+    whole = batches(make_train_dataset(config, annotations, start=1), 2)
+    parts = [
+        batches(make_train_dataset(config, annotations, start=1, share=Share(worker, 2, 4)), 4) for worker in range(2)
+    ]
+    in_order = [parts[worker][2 * step + replica] for step in range(2) for worker in range(2) for replica in range(2)]
+    assert [len(part["image"]) for part in in_order] == [1] * 8
+    for name in ("image", "position", "saliency_planes"):
+        expected = np.concatenate([batch[name] for batch in whole])
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in in_order]), expected, err_msg=name)
 
 
 def test_fewer_images_than_a_batch_still_fill_it(tmp_path):

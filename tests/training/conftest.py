@@ -1,6 +1,11 @@
 """A stand-in for detector and data that trains in milliseconds, so that tests can look at the loop around them."""
 
 import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +22,8 @@ from centermask_keras.data.pipeline import SampleCounters
 from centermask_keras.errors import ImageError
 from centermask_keras.training import callbacks, fit
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "configs" / "demo.json"
 SIDE = 4
 STEPS = 3  # per epoch: odd, so that accumulation over 2 batches reaches across epochs
 
@@ -77,13 +83,16 @@ class Tiny:
 
     Attributes:
         mask_ap: mask AP of the averaged model.
-        events: by step, what its batch does: "nan" holds NaN, "kill" ends the process, an ImageError fails to decode.
+        events: by step, what its batch does: "nan" holds NaN, "kill" ends the process, "terminate" sends SIGTERM, an
+            ImageError fails to decode, a function is called.
+        evaluating: called in the middle of every validation.
         evaluated: the weights at each validation.
     """
 
     tmp_path: Path
     mask_ap: Callable[[keras.Model], float] = weight_sum
-    events: dict[int, str | ImageError] = field(default_factory=dict)
+    events: dict[int, str | ImageError | Callable[[], None]] = field(default_factory=dict)
+    evaluating: Callable[[], None] = lambda: None
     evaluated: list[list[np.ndarray]] = field(default_factory=list)
     train_set: Annotations = field(default_factory=lambda: make_annotations("data/my.json", list("abcde")))
     val_set: Annotations = field(default_factory=lambda: make_annotations("data/val.json", list("abcde")))
@@ -131,19 +140,24 @@ class Tiny:
             event = self.events.get(step)
             if event == "kill":
                 raise RuntimeError("killed")
+            if event == "terminate":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if callable(event):
+                event()
             if isinstance(event, Exception):
                 counters.error = event
                 raise RuntimeError("an error inside of the input pipeline")
             counters.add(samples=8, objects=20, collisions=1)
             yield self.batch(step)
 
-    def make_train_dataset(self, config, annotations, *, start, counters) -> tf.data.Dataset:
+    def make_train_dataset(self, config, annotations, *, start, counters, share) -> tf.data.Dataset:
         rows = {"image": (8, SIDE), "target": (8, 1)}
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)
 
     def evaluate_model(self, predictor, annotations, *, progress):
         assert annotations is self.val_set
+        self.evaluating()
         progress(12, 12)
         model = predictor.detector
         self.evaluated.append(model.get_weights())
@@ -165,3 +179,57 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
     monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
     return project
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start Python with arguments and variables of the environment; no process outlives the test."""
+    processes = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], list[int]]:
+    """Find ports of this machine that nobody listens on."""
+
+    def find(count: int) -> list[int]:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        ports = [each.getsockname()[1] for each in sockets]
+        for each in sockets:
+            each.close()
+        return ports
+
+    return find
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of 1 MB, where the system lets tests mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -10,8 +10,9 @@ from centermask_keras.data.pipeline import SampleCounters
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.training import callbacks
 from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss, TrainingDisplay
-from centermask_keras.training.run_folder import Progress, RunFolder
+from centermask_keras.training.run_folder import RunFolder
 from centermask_keras.training.schedule import StepDrops
+from centermask_keras.training.state import Progress
 
 
 @pytest.fixture
@@ -24,9 +25,10 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_any_loss_that_is_not_finite_stops(tiny, tmp_path, value):
-    guard = StopOnNonFiniteLoss(tiny.config(), tiny.train_set, RunFolder(tmp_path), steps_per_epoch=10)
-    guard.on_epoch_begin(2)
+    progress = Progress(epoch=2, step=24)
+    guard = StopOnNonFiniteLoss(tiny.config(), tiny.train_set, RunFolder(tmp_path), progress)
     guard.on_train_batch_end(4, {"loss": 1.0, "mask": 2.0})
+    progress.step = 25
     with pytest.raises(CenterMaskError, match=r"step 25 \(epoch 3\).*loss 1  mask (nan|inf|-inf)\. Its batch: "):
         guard.on_train_batch_end(5, {"loss": 1.0, "mask": value})
     with np.load(tmp_path / "nan_batch_step_25.npz") as batch:
@@ -35,10 +37,14 @@ def test_any_loss_that_is_not_finite_stops(tiny, tmp_path, value):
 
 def test_rate_and_speed_of_an_epoch(clock):
     schedule = StepDrops(1.0, (2,), 0.1, 10)
-    figures = EpochFigures(schedule, steps_per_epoch=10, batch_size=4)
-    for epoch, rate in ((0, 1.0), (1, 1.0), (2, 0.1)):
+    progress = Progress()
+    figures = EpochFigures(schedule, progress, steps_per_epoch=10, batch_size=4)
+    for epoch, rate, before in ((0, 1.0, 0.0), (1, 1.0, 2.0), (2, 0.1, 0.0)):
+        progress.epoch_seconds = before  # a part of the second epoch was trained before a restart
         figures.on_epoch_begin(epoch)
-        clock["now"] += 5
+        clock["now"] += 5 - before
+        figures.on_train_batch_end(9)
+        clock["now"] += 1  # what other callbacks take
         logs = {}
         figures.on_epoch_end(epoch, logs)
         assert logs == pytest.approx({"learning_rate": rate, "seconds": 5.0, "images_per_second": 8.0})
@@ -49,10 +55,12 @@ def test_bar_leaves_the_compiling_batch_out_of_speed_and_eta(tiny, clock):
     text = io.StringIO()
     settings = tiny.config("train.epochs=2", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    with TrainingDisplay(console, Progress(), SampleCounters(), settings, steps_per_epoch=50) as display:
+    progress = Progress()
+    with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=50) as display:
         display.on_epoch_begin(0)
         for batch, seconds in ((0, 40.0), (1, 0.5)):
             clock["now"] += seconds
+            progress.step += 1
             display.on_train_batch_end(batch, {"loss": 9.0, "heatmap": 0.61234, "mask": 0.0712})
     assert "heatmap 0.612  mask 0.0712  8 img/s  eta 0:49" in text.getvalue()
 
@@ -62,11 +70,13 @@ def test_validation_slows_the_eta_and_not_the_speed(tiny, clock):
     text = io.StringIO()
     settings = tiny.config("train.epochs=5", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    with TrainingDisplay(console, Progress(), SampleCounters(), settings, steps_per_epoch=2) as display:
+    progress = Progress()
+    with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=2) as display:
         for epoch in (0, 1):
             display.on_epoch_begin(epoch)
             for batch in (0, 1):
                 clock["now"] += 1
+                progress.step += 1
                 display.on_train_batch_end(batch, {"heatmap": 0.5})
             clock["now"] += 29 if epoch == 0 else 0
     assert "4 img/s  eta 1:04" in text.getvalue()

@@ -10,8 +10,8 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError
-from centermask_keras.training import run_folder
-from centermask_keras.training.run_folder import Progress, RunFolder, check_same, open_run
+from centermask_keras.training.run_folder import RunFolder, check_same, open_run
+from centermask_keras.training.state import Progress
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -23,51 +23,6 @@ def build_model() -> keras.Model:
 
 def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def test_state_comes_back_exactly(tmp_path):
-    run = RunFolder(tmp_path)
-    written = [keras.Variable(np.random.rand(2, 3).astype("float32")), keras.Variable(7, dtype="int64")]
-    progress = Progress(epoch=3, step=12, best_mask_ap=0.1 + 0.2, best_epoch=2, seconds=1 / 3)
-    run.save_state(progress, {"model": written, "optimizer": [keras.Variable(2**40, dtype="int64")]})
-    read = [keras.Variable(np.zeros((2, 3), "float32")), keras.Variable(0, dtype="int64")]
-    counter = keras.Variable(0, dtype="int64")
-    assert run.load_state({"model": read, "optimizer": [counter]}) == progress
-    np.testing.assert_array_equal(read[0], written[0])
-    assert int(read[1]) == 7 and int(counter) == 2**40
-
-
-def test_no_state_is_a_fresh_start(tmp_path):
-    assert RunFolder(tmp_path).load_state({"model": []}) == Progress()
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no zip at all"])
-def test_damaged_state_is_named(tmp_path, content):
-    (tmp_path / "state.npz").write_bytes(content)
-    with pytest.raises(CenterMaskError, match=r"state\.npz: expected the state of a run, received.*--overwrite"):
-        RunFolder(tmp_path).load_state({"model": []})
-
-
-def test_state_of_another_model_is_refused(tmp_path):
-    run = RunFolder(tmp_path)
-    run.save_state(Progress(), {"model": [keras.Variable(np.zeros(3, "float32"))]})
-    with pytest.raises(CenterMaskError, match="expected the 1 variables of this configuration's model"):
-        run.load_state({"model": [keras.Variable(np.zeros(4, "float32"))]})
-
-
-def test_a_write_that_dies_halfway_leaves_the_old_file(tmp_path, monkeypatch):
-    run = RunFolder(tmp_path)
-    variable = keras.Variable(np.ones(3, "float32"))
-    run.save_state(Progress(epoch=1), {"model": [variable]})
-
-    def die(file, **arrays):
-        file.write(b"half a file")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_folder.np, "savez", die)
-    with pytest.raises(KeyboardInterrupt):
-        run.save_state(Progress(epoch=2), {"model": [variable]})
-    assert run.load_state({"model": [variable]}).epoch == 1
 
 
 def test_weights_are_written_without_optimizer_and_load(tmp_path):
@@ -157,7 +112,7 @@ def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     run.update_record(finished=True)
     run.save_batch({"image": np.zeros(1)}, 12)
     run.tensorboard.mkdir()
-    made = [run.tensorboard / "events.out.tfevents.1.host", tmp_path / "partial.state.npz"]
+    made = [run.tensorboard / "events.out.tfevents.1.host", tmp_path / "partial.state_000002_new.npz"]
     kept = [
         tmp_path / "notes.txt",
         tmp_path / "data" / "train.json",

@@ -1,0 +1,109 @@
+"""What a run is made of: the entries of `run.json` that its start writes.
+
+Stage: training.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import centermask_keras
+from centermask_keras.config import Config
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
+from centermask_keras.training.state import Progress
+
+ENVIRONMENT = ("TF_DETERMINISTIC_OPS", "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS")
+"""Variables that change the last bits of results."""
+
+
+def write_record(
+    run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations, weights: Path | None
+) -> None:
+    """Write what the run is made of; a run that continues must find what it began with.
+
+    Raises:
+        ConfigError: the datasets or the initial weights are others than when the run began.
+    """
+    ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
+    data = {
+        "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
+        "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
+        "initial_weights": describe_weights(weights),
+    }
+    record = run.read_record()
+    if "dataset" in record:
+        check_same(run.path / RECORD, {key: record.get(key) for key in data}, data)
+    run.update_record(
+        **data,
+        name=name,
+        config=json.loads(config.to_json()),
+        seed=config.train.seed,
+        backend=keras.backend.backend(),
+        finished=False,
+    )
+
+
+def record_start(run: RunFolder, progress: Progress) -> None:
+    """Add to the record when, where and with what training starts or continues, and from which step."""
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": progress.step,
+        "versions": versions(),
+        "git_commit": _git_commit(Path(centermask_keras.__file__).parents[1]),
+        "hardware": {
+            "device": describe_device()["device"],
+            "system": platform.platform(),
+        },
+        "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
+    }
+    run.update_record(starts=[*run.read_record().get("starts", []), start])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, by package."""
+    packages = dict.fromkeys(("keras", keras.backend.backend(), "tensorflow", "numpy"))
+    return {
+        "centermask_keras": centermask_keras.__version__,
+        **{package: version(package) for package in packages},
+        "python": platform.python_version(),
+    }
+
+
+def describe_weights(path: Path | None) -> dict[str, str] | None:
+    """Tell a file of weights from another one; None without one."""
+    return path and {"file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+
+
+def _git_commit(checkout: Path) -> str | None:
+    """Return the commit of the code, with `+changes` if files differ from it; None where it is no git checkout."""
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        commit = _git(checkout, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _counts(dataset: Annotations) -> dict[str, Any]:
+    return {
+        "annotations": str(dataset.path),
+        "images": len(dataset),
+        "objects": len(dataset.boxes),
+        "dropped": dict(dataset.dropped),
+    }

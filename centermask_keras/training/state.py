@@ -1,0 +1,139 @@
+"""The state of a run: everything that training needs to continue, in files that prove themselves.
+
+Stage: training. The name of a file holds its number and the digest of its content. The newest whose content agrees
+with its name is the state; the one before is kept beside it.
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from centermask_keras.errors import CenterMaskError
+from centermask_keras.training.files import DIGEST, digest_of, write_file
+
+STATE = "state_{number:06}_{digest}.npz"
+STATE_FILES = "state_*.npz"
+STATE_NAME = re.compile(r"state_(\d{6,})_([0-9a-f]+)\.npz")
+Variables = dict[str, list[keras.Variable]]
+"""Named groups; within a group the order tells the variables apart."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs completed, validation included.
+        step: batches completed.
+        best_mask_ap: highest validation mask AP; None before the first validation.
+        best_epoch: its epoch, counted from 1; 0 before the first validation.
+        validations_since_best: validations that were not better, one after the other.
+        seconds: time spent, validation included.
+        epoch_seconds: time spent on the batches of the epoch that was begun.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_mask_ap: float | None = None
+    best_epoch: int = 0
+    validations_since_best: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+class StateFiles:
+    """The states in a run folder.
+
+    Args:
+        folder: the run folder.
+        read_only: write nothing: another worker does.
+
+    Attributes:
+        damaged: files that `load` found not to agree with their names.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self._folder = folder
+        self._read_only = read_only
+        self._good: Path | None = None  # the newest that was read or written here
+        self.damaged: list[Path] = []
+
+    def save(self, progress: Progress, variables: Variables) -> None:
+        """Write a state; it is the newest from one moment to the next, and the good one before it stays.
+
+        Raises:
+            CenterMaskError: the disk is full, or cannot be written; the states are as they were.
+        """
+        arrays = {
+            f"{group}/{index}": keras.ops.convert_to_numpy(variable)
+            for group, members in variables.items()
+            for index, variable in enumerate(members)
+        }
+        if self._read_only:
+            return  # after it has read its part: values that are spread over workers are read by all of them together
+        paths = self._paths()
+        number = _number(paths[-1]) + 1 if paths else 1
+        name = STATE.format(number=number, digest=DIGEST)
+        path = write_file(
+            self._folder, name, lambda partial: np.savez(partial, progress=json.dumps(asdict(progress)), **arrays)
+        )
+        for old in paths:
+            if old != self._good:
+                old.unlink()
+        self._good = path
+
+    def load(self, variables: Variables) -> Progress:
+        """Set the variables to those of the newest good state and return its progress; a fresh one without states.
+
+        Raises:
+            CenterMaskError: every state is damaged, or the newest holds other variables.
+        """
+        paths = self._paths()
+        for path in reversed(paths):
+            if digest_of(path) == _digest(path):
+                self._good = path
+                return _read(path, variables)
+            self.damaged.append(path)
+        if paths:
+            raise CenterMaskError(
+                f"{paths[-1]}: expected a file of the digest in its name, received {digest_of(paths[-1])}; no older "
+                "state is whole. Pass --overwrite to start anew"
+            )
+        return Progress()
+
+    def _paths(self) -> list[Path]:
+        """Return the states, the newest last."""
+        paths = [path for path in self._folder.glob(STATE_FILES) if STATE_NAME.fullmatch(path.name)]
+        return sorted(paths, key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(STATE_NAME.fullmatch(path.name)[1])
+
+
+def _digest(path: Path) -> str:
+    return STATE_NAME.fullmatch(path.name)[2]
+
+
+def _read(path: Path, variables: Variables) -> Progress:
+    try:
+        with np.load(path) as state:
+            stored = {key: state[key] for key in state.files}
+        progress = Progress(**json.loads(str(stored.pop("progress"))))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CenterMaskError(f"{path}: expected the state of a run, received: {error}. Pass --overwrite") from None
+    expected = {f"{group}/{index}": v for group, members in variables.items() for index, v in enumerate(members)}
+    shapes = {key: tuple(variable.shape) for key, variable in expected.items()}
+    if shapes != {key: array.shape for key, array in stored.items()}:
+        raise CenterMaskError(
+            f"{path}: expected the {len(expected)} variables of this configuration's model and optimizer, "
+            f"received {len(stored)} variables of other shapes. Pass --overwrite to start anew"
+        )
+    for key, variable in expected.items():
+        variable.assign(stored[key])
+    return progress

@@ -1,0 +1,198 @@
+"""Workers: processes on several machines that train together, and what is said when one is missing.
+
+Stage: training. `TF_CONFIG` or Slurm tells each worker who it is and where the others are. TensorFlow waits for a
+missing one without an end and without a word; a thread that knocks at the ports of the others puts that right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+import tensorflow as tf
+from tensorflow.python.eager import context as eager_context  # has no public name
+
+from centermask_keras.errors import CenterMaskError, ConfigError
+
+START_SECONDS = 300
+"""For all workers to come: programs start at different speeds."""
+LOST_SECONDS = 30
+"""A worker that cannot be reached for so long is lost."""
+KNOCK_SECONDS = 3
+"""Between two attempts to reach the others; also what one attempt may take."""
+HEARTBEAT_SECONDS = 120
+"""TensorFlow's own patience with a worker that is there but says nothing; its 10 s are short for a busy machine."""
+EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+COLLECTIVE_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
+"""What a step raises when the collectives were given up: which one depends on where it stood."""
+
+
+@dataclass
+class Watch:
+    """Knocks at the ports of the other workers, and gives the collectives up when one is lost.
+
+    Attributes:
+        peers: addresses `host:port` by the number of the worker.
+        lost: what to say of the first one that was lost.
+    """
+
+    peers: dict[int, str]
+    lost: str | None = None
+    _seen: dict[int, float] = field(default_factory=dict)
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Begin, once all workers are there."""
+        self._seen = dict.fromkeys(self.peers, time.monotonic())
+        threading.Thread(target=self._run, daemon=True, name="watch of workers").start()
+
+    def close(self) -> None:
+        """End: from here on workers may go."""
+        self._closed.set()
+
+    def missing(self) -> list[int]:
+        """Return the workers that do not answer."""
+        return [worker for worker, address in self.peers.items() if not _answers(address)]
+
+    def explain(self, error: tf.errors.OpError) -> str:
+        """Say what an error of the collectives comes from."""
+        missing = self.missing()
+        if self.lost or not missing:
+            return self.lost or f"received: {str(error.message).strip().splitlines()[-1]}"
+        return f"{_names(self.peers, missing)}: expected to answer, received nothing"
+
+    def _run(self) -> None:
+        while not self._closed.wait(KNOCK_SECONDS):
+            missing = self.missing()
+            now = time.monotonic()
+            self._seen |= {worker: now for worker in self.peers if worker not in missing}
+            lost = [worker for worker in missing if now - self._seen[worker] > LOST_SECONDS]
+            if lost and not self._closed.is_set():
+                self.lost = f"{_names(self.peers, lost)}: expected to answer, lost for {LOST_SECONDS} s"
+                eager_context.context().abort_collective_ops(tf.errors.UNAVAILABLE, self.lost)
+                return
+
+
+def connect_workers(name: str) -> tuple[tf.distribute.MultiWorkerMirroredStrategy, int, int, Watch]:
+    """Meet the other workers; has to be the first thing that a process does with TensorFlow.
+
+    Args:
+        name: what errors call the configuration.
+
+    Returns:
+        Strategy, the number of this worker, the number of workers, and the watch of the others, not started.
+
+    Raises:
+        ConfigError: the environment names no workers.
+        CenterMaskError: a worker did not come within `START_SECONDS`.
+    """
+    resolver = _find_cluster(name)
+    spec, task = resolver.cluster_spec().as_dict(), (resolver.task_type, resolver.task_id)
+    addresses = [
+        (job, index, address) for job in ("chief", "worker") for index, address in enumerate(spec.get(job, ()))
+    ]
+    numbers = {(job, index): number for number, (job, index, _) in enumerate(addresses)}
+    if set(spec) - {"chief", "worker"} or task not in numbers:
+        raise ConfigError(
+            f"{name}: distribution: expected workers (and a chief) in TF_CONFIG, this process one of them, received "
+            f"the jobs {', '.join(spec)} and the task {task[0]} {task[1]}"
+        )
+    watch = Watch({number: row[2] for number, row in enumerate(addresses) if number != numbers[task]})
+    return _start(resolver, watch), numbers[task], len(addresses), watch
+
+
+def _start(resolver: tf.distribute.cluster_resolver.ClusterResolver, watch: Watch) -> tf.distribute.Strategy:
+    """Start TensorFlow's server and wait for the others, in a thread: TensorFlow's own wait has no end."""
+    found: dict[str, object] = {}
+
+    def start() -> None:
+        try:
+            found["strategy"] = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        except BaseException as error:
+            found["error"] = error
+
+    _be_patient(resolver.cluster_spec().as_dict())
+    thread = threading.Thread(target=start, daemon=True, name="start of workers")
+    thread.start()
+    thread.join(START_SECONDS)
+    if "strategy" in found:
+        return found["strategy"]
+    error = found.get("error")
+    if isinstance(error, RuntimeError) and "program startup" in str(error):
+        raise CenterMaskError(
+            "distribution multi_worker: expected to come before anything else in TensorFlow, received a process that "
+            "has used it. Start a new one"
+        ) from None
+    missing = watch.missing()
+    reason = f"{_names(watch.peers, missing)} not there after {START_SECONDS} s" if missing else "all there"
+    detail = f": {str(error).splitlines()[0]}" if error else ""
+    raise CenterMaskError(
+        f"expected all {len(watch.peers) + 1} workers, {reason}{detail}. Start them within {START_SECONDS} s of each "
+        "other, with the same addresses, whose ports must be reachable"
+    )
+
+
+def _be_patient(spec: dict[str, list[str]]) -> None:
+    """Set the times of TensorFlow's coordination, whose defaults the strategy would take otherwise."""
+    job = eager_context.coordination_config_pb2.CoordinatedJob
+    eager_context.context().configure_coordination_service(
+        "standalone",
+        service_leader=f"/job:{'chief' if 'chief' in spec else 'worker'}/replica:0/task:0",
+        cluster_register_timeout_in_ms=START_SECONDS * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
+        coordinated_jobs=[job(name=name, num_tasks=len(addresses)) for name, addresses in spec.items()],
+    )
+
+
+def _find_cluster(name: str) -> tf.distribute.cluster_resolver.ClusterResolver:
+    if os.environ.get("TF_CONFIG"):
+        try:
+            cluster = json.loads(os.environ["TF_CONFIG"])
+            cluster["cluster"], cluster["task"]["type"], int(cluster["task"]["index"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"TF_CONFIG: expected {EXAMPLE}, received {os.environ['TF_CONFIG']!r} ({error!r})"
+            ) from None
+        return tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    if os.environ.get("SLURM_PROCID"):
+        return _read_slurm()
+    raise ConfigError(
+        f"{name}: distribution: expected TF_CONFIG or a step of Slurm (srun) in the environment for multi_worker, "
+        "received neither"
+    )
+
+
+def _read_slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Read the environment of a step of Slurm; the GPUs of a host are shared out among its tasks."""
+    options = {}
+    if not tf.config.list_physical_devices("GPU"):  # the resolver insists on GPUs: let it count what it shall not use
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        options = {"gpus_per_node": tasks, "gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver(**options)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"Slurm: expected the environment of a step (srun), received: {error}") from None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _names(peers: dict[int, str], workers: list[int]) -> str:
+    return ", ".join(f"worker {worker} ({peers[worker]})" for worker in workers)

@@ -1,0 +1,332 @@
+"""A run that is stopped at any point and continued equals, bit for bit, one that is not; patience; a full disk."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
+from centermask_keras.training import fit, recorder
+from centermask_keras.training.distribution import Replicas
+from centermask_keras.training.recorder import RunRecorder
+from centermask_keras.training.run_folder import RunFolder
+
+TIMES = {"seconds", "images_per_second"}
+EVERY_STEP = ["train.save.every=1", "train.save.unit=steps"]
+OPTIONS = {
+    "plain": ["train.ema_decay=null", "train.clip_norm=null"],
+    "average and clipping": ["train.ema_decay=0.9", "train.clip_norm=0.5"],
+    "accumulation": ["train.ema_decay=0.9", "train.accumulation_steps=2"],
+}
+
+
+def metrics_of(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def states_of(folder):
+    return sorted(folder.glob("state_*.npz"))
+
+
+def state_of(folder):
+    with np.load(states_of(folder)[-1]) as state:
+        progress = json.loads(str(state["progress"]))
+        return {key: state[key] for key in state.files if key != "progress"} | {
+            key: value for key, value in progress.items() if "seconds" not in key
+        }
+
+
+def events_of(folder):
+    """Steps and values of what is on TensorBoard, as a reader gets them that knows nothing of restarts."""
+    events = EventAccumulator(str(folder / "tensorboard"), {"tensors": 0}, purge_orphaned_data=False).Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag.removeprefix("run/") not in TIMES]
+    return {
+        tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)] for tag in tags
+    }
+
+
+def assert_same_run(one, other):
+    """Hold two run folders to the same metrics, state, best weights and events."""
+    assert metrics_of(one) == metrics_of(other)
+    assert events_of(one) == events_of(other)
+    before, now = state_of(one), state_of(other)
+    assert before.keys() == now.keys()
+    for key in before:
+        np.testing.assert_array_equal(now[key], before[key], err_msg=key)
+    best = [json.loads((folder / "run.json").read_text())["best"] for folder in (one, other)]
+    assert best[0] == best[1]
+
+
+def assert_same_weights(tiny):
+    for one, other in zip(tiny.saved_weights("whole"), tiny.saved_weights("parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def distance(one, other):
+    return float(sum(np.abs(a - b).sum() for a, b in zip(one, other, strict=True)))
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_killed_between_epochs(tiny, options):
+    config = tiny.config(*options)
+    whole = tiny.train(config, run="whole")
+    for step in (1, 7):  # in the first epoch, and in the third
+        tiny.events = {step: "kill"}
+        with pytest.raises(tf.errors.OpError, match="killed"):
+            tiny.train(config, run="parts")
+    tiny.events = {}
+    parts = tiny.train(config, run="parts")
+    assert "continues after step 6" in tiny.output
+    assert (parts.best_mask_ap, parts.best_epoch, parts.epochs) == (
+        whole.best_mask_ap,
+        whole.best_epoch,
+        whole.epochs,
+    )
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+
+
+@pytest.mark.parametrize(
+    "options", [OPTIONS["accumulation"], pytest.param(OPTIONS["plain"], marks=pytest.mark.slow)], ids=str
+)
+def test_killed_at_every_step(tiny, options):
+    """A state after every step: each start gets one batch further, also from the last batch of an epoch."""
+    config = tiny.config(*options, "train.epochs=3")
+    tiny.train(config, run="whole")  # which saves at other times
+    config = tiny.config(*options, "train.epochs=3", *EVERY_STEP)
+    for step in range(1, 9):
+        tiny.events = {step: "kill"}
+        with pytest.raises(tf.errors.OpError, match="killed"):
+            tiny.train(config, run="parts")
+    tiny.events = {}
+    tiny.train(config, run="parts")
+    assert "continues after step 8" in tiny.output
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+    starts = json.loads((tiny.tmp_path / "parts" / "run.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == list(range(9))
+
+
+def test_a_run_with_initial_weights_continues_only_with_them(tiny):
+    file = tiny.train(tiny.config()).run_dir / "model.weights.h5"
+    whole = tiny.train(tiny.config(), run="whole", weights=file)
+    tiny.events = {7: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config(), run="parts", weights=file)
+    tiny.events = {}
+    with pytest.raises(ConfigError, match=r"run\.json: initial_weights\.file: expected .*, received nothing"):
+        tiny.train(tiny.config(), run="parts")
+    assert_same_run(whole.run_dir, tiny.train(tiny.config(), run="parts", weights=file).run_dir)
+
+
+def test_killed_in_a_validation(tiny):
+    tiny.train(tiny.config("train.epochs=3"), run="whole")
+    config = tiny.config("train.epochs=3", *EVERY_STEP)
+
+    def die():
+        raise KeyboardInterrupt
+
+    tiny.evaluating = die
+    for _ in range(2):  # the second start has nothing to do but to validate
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(config, run="parts")
+    tiny.evaluating = lambda: None
+    tiny.train(config, run="parts")
+    assert "continues after step 3" in tiny.output
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+
+
+@pytest.mark.parametrize(
+    ("moment", "victim"),
+    [
+        pytest.param("before", "save_weights", marks=pytest.mark.slow),
+        pytest.param("before", "update_record", marks=pytest.mark.slow),
+        ("before", "append_metrics"),
+        ("before", "save_state"),
+        ("after", "save_state"),
+    ],
+)
+def test_killed_between_two_files(tiny, monkeypatch, victim, moment):
+    config = tiny.config("train.epochs=2")
+    start = tiny.initial_weights()
+    tiny.mask_ap = lambda model: distance(model.get_weights(), start)  # rises: weights are written in every epoch
+    assert tiny.train(config, run="whole").best_epoch == 2
+    with monkeypatch.context() as patch:
+        write, calls = getattr(RunFolder, victim), []
+
+        def die(self, *args, **kwargs):
+            calls.append(1)
+            second = len(calls) == 2  # of the second epoch, or an early record
+            if moment == "after" or not second:
+                write(self, *args, **kwargs)
+            if second:
+                raise KeyboardInterrupt
+
+        patch.setattr(RunFolder, victim, die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(config, run="parts")
+    tiny.train(config, run="parts")
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(tiny):
+    tiny.train(tiny.config("train.epochs=3"), run="whole")
+    config = tiny.config("train.epochs=3", *EVERY_STEP)
+    tiny.events = {5: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(config, run="parts")
+    newest = states_of(tiny.tmp_path / "parts")[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    tiny.events = {}
+    tiny.train(config, run="parts")
+    assert f"{newest.name} is damaged" in tiny.output and "continues after step 4" in tiny.output
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+
+
+def test_sigterm_saves_and_ends_in_an_epoch_and_in_a_validation(tiny):
+    config = tiny.config("train.epochs=3")
+    tiny.train(config, run="whole")
+    tiny.events = {1: "terminate"}
+    with pytest.raises(InterruptedTraining, match="stopped by SIGTERM after step [12]; the same command continues"):
+        tiny.train(config, run="parts")
+    tiny.events = {}
+    tiny.evaluating = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(InterruptedTraining, match="after step 3"):
+        tiny.train(config, run="parts")
+    assert state_of(tiny.tmp_path / "parts")["epoch"] == 0
+    tiny.evaluating = lambda: None
+    tiny.train(config, run="parts")
+    assert "continues after step 3" in tiny.output
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+
+
+class Together(Replicas):
+    """A worker that others tell what to do: `asked` answers its questions in turn, then with no."""
+
+    asked: Iterator[bool] = iter(())
+
+    def any_worker(self, flag):
+        return next(self.asked, False)
+
+    def of_chief(self, value):
+        return value / 2
+
+
+def test_what_another_worker_wants_is_done_here(tiny, monkeypatch):
+    """Its clock is due after the second step, its SIGTERM comes in the validation after the third."""
+    monkeypatch.setattr(fit, "start_replicas", lambda config, name: nullcontext(Together()))
+    asked = [False, *(False, False), *(False, True), *(False, False), True]  # at the start; of stops and saves in turn
+    monkeypatch.setattr(Together, "asked", iter(asked))
+    saved, write = [], RunFolder.save_state
+    monkeypatch.setattr(RunFolder, "save_state", lambda self, *of: (saved.append(of[0].step), write(self, *of)))
+    config = tiny.config("train.epochs=2", "train.save.every=9", "train.save.unit=minutes")
+    with pytest.raises(InterruptedTraining, match="after step 3"):
+        tiny.train(config)
+    assert saved == [2, 3]
+    tiny.mask_ap = lambda model: 0.5
+    assert tiny.train(config).best_mask_ap == 0.25  # the chief's
+    assert saved == [2, 3, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("save", "saved"),
+    [
+        (["train.save.every=2"], [(2, 6), (4, 12), (5, 15)]),  # the last epoch is always saved
+        (["train.save.every=4", "train.save.unit=steps"], [(1, 3), (1, 4), (2, 6), (2, 8), (3, 9)]),
+        (["train.save.every=2", "train.save.unit=minutes"], [(0, 2), (1, 3), (1, 5), (2, 6), (2, 8), (3, 9)]),
+    ],
+    ids=["epochs", "steps", "minutes"],
+)
+def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
+    """A clock that moves on by a minute with every step; epochs of three steps."""
+    points = []
+    write = RunFolder.save_state
+    monkeypatch.setattr(
+        RunFolder,
+        "save_state",
+        lambda self, progress, variables: (
+            points.append((progress.epoch, progress.step)),
+            write(self, progress, variables),
+        ),
+    )
+    clock = {"now": 0.0}
+    monkeypatch.setattr(recorder.time, "perf_counter", lambda: clock["now"])
+    count = RunRecorder.on_train_batch_end
+
+    def count_a_minute_later(self, batch, logs=None):
+        clock["now"] += 60
+        count(self, batch, logs)
+
+    monkeypatch.setattr(RunRecorder, "on_train_batch_end", count_a_minute_later)
+    epochs = 5 if "unit" not in save[-1] else 3
+    tiny.train(tiny.config(f"train.epochs={epochs}", *save))
+    assert points == saved
+
+
+def test_patience_ends_a_run(tiny):
+    scripted = iter([0.2, 0.5, 0.3, 0.5, 0.6])
+    tiny.mask_ap = lambda model: next(scripted)
+    result = tiny.train(tiny.config("train.epochs=9", "train.patience=2"))
+    assert (result.best_mask_ap, result.best_epoch, result.epochs) == (0.5, 2, 4)
+    assert len(metrics_of(result.run_dir)) == 4
+    with pytest.raises(ConfigError, match="received a finished one"):
+        tiny.train(tiny.config("train.epochs=9", "train.patience=2"))
+
+
+def test_patience_survives_a_kill(tiny, monkeypatch):
+    config = tiny.config("train.epochs=9", "train.patience=2")
+    aps = [0.2, 0.5, 0.3, 0.4, 0.6]
+    tiny.mask_ap = lambda model: aps[len(tiny.evaluated) - 1]
+    tiny.events = {10: "kill"}  # after three validations
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(config)
+    with monkeypatch.context() as patch:
+        write = RunFolder.save_state
+
+        def die(self, *args):
+            write(self, *args)
+            raise KeyboardInterrupt
+
+        tiny.events = {}
+        patch.setattr(RunFolder, "save_state", die)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(config)  # the last epoch is saved, but the run does not know that it is over
+    result = tiny.train(config)
+    assert (result.best_mask_ap, result.best_epoch, result.epochs) == (0.5, 2, 4)
+    assert len(tiny.evaluated) == 4 and RunFolder(result.run_dir).read_record()["finished"] is True
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5py cannot close its file
+def test_a_full_disk_stops_and_leaves_the_last_good_state(tiny, small_disk):
+    """The disk is full from the eighth batch on: the third epoch cannot be written."""
+    config = tiny.config("train.epochs=4")
+    tiny.train(config, run="whole")
+    filler = small_disk / "filler"
+
+    def fill():
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(512))
+
+    tiny.events = {7: fill}
+    with pytest.raises(CenterMaskError, match=r"expected to write it, received: No space left on device\. "):
+        tiny.train(config, run="disk/parts")
+    before = state_of(small_disk / "parts")
+    assert before["epoch"] == 2 and not list((small_disk / "parts").glob("partial.*"))
+    tiny.events = {}
+    with pytest.raises(CenterMaskError, match="expected to write it"):  # still full
+        tiny.train(config, run="disk/parts")
+    filler.unlink()
+    tiny.train(config, run="disk/parts")
+    assert_same_run(tiny.tmp_path / "whole", small_disk / "parts")

@@ -1,0 +1,141 @@
+"""Several replicas, backends and workers: stopped at any moment and continued, they end as if left alone."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centermask_keras.data.shapes import make_shapes
+from centermask_keras.training import workers
+
+CASE = Path(__file__).with_name("train_case.py")
+STEPS = 10  # per epoch
+DEADLINE = 600  # seconds, on a busy machine
+METRICS_TOLERANCE = 1e-5  # the sums of an epoch that was begun are shared out anew among the replicas
+LOST_SECONDS = 6
+OWN_SECONDS = 30  # of the error's way through the collectives, and of Python's end
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    data = tmp_path_factory.mktemp("shapes")
+    make_shapes(data, train=4 * STEPS, val=2, hw=(64, 64), seed=3)
+    return data
+
+
+def arguments(data: Path, run: Path, devices: int, *more: str) -> list[str]:
+    paths = [f'data.{split}.annotations="{data / split}.json"' for split in ("train", "val")]
+    paths += [f'data.{split}.images="{data / split}"' for split in ("train", "val")]
+    small = ["data.input_hw=[64,64]", "train.batch_size=4", "train.drop_epochs=[5]", "train.validate_every=6"]
+    return [str(CASE), str(run), str(devices), *paths, *small, *more]
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    text, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == code, text[-3000:]
+    return text
+
+
+def read_state(run: Path) -> dict[str, np.ndarray]:
+    """Read the newest state; nothing if there is none, or if it was replaced in between."""
+    try:
+        with np.load(max(run.glob("state_*.npz"), default="none")) as state:
+            return {key: state[key] for key in state.files}
+    except FileNotFoundError:
+        return {}
+
+
+def step_of(run: Path) -> int:
+    return json.loads(str(read_state(run).get("progress", '{"step": 0}')))["step"]
+
+
+def wait_for_a_state_inside_of_an_epoch(run: Path, processes: list[subprocess.Popen], *, after: int = 0) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while (step := step_of(run)) <= after or step % STEPS == 0:
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def metrics_of(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: float(v) for k, v in row.items() if v and k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Hold two run folders to the same weights and optimizer, bit for bit, and to the same figures."""
+    ours, theirs = read_state(one), read_state(other)
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    for key in [key for key in ours if not key.startswith(("progress", "metrics/"))]:
+        np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+    for before, now in zip(metrics_of(one), metrics_of(other), strict=True):
+        assert now == pytest.approx(before, rel=METRICS_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_replicas_that_are_killed_continue(backend, shapes, tmp_path, spawn):
+    pytest.importorskip(backend)
+    settings = ['distribution="mirrored"', "train.epochs=8", "train.save.every=7", "train.save.unit=steps"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def start(run: Path) -> subprocess.Popen:
+        return spawn(*arguments(shapes, run, 2, *settings), KERAS_BACKEND=backend, TF_DETERMINISTIC_OPS="1")
+
+    finish(start(whole))
+    killed = start(parts)
+    wait_for_a_state_inside_of_an_epoch(parts, [killed])
+    killed.send_signal(signal.SIGKILL)
+    finish(killed, -signal.SIGKILL)
+    assert "2 replicas" in (text := finish(start(parts))) and "continues after step" in text
+    assert_same_run(whole, parts)
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_or_preempted_continue(shapes, tmp_path, spawn, free_ports):
+    """One worker's clock says when to save, one worker gets the SIGTERM: all take part, and continue from there."""
+    settings = ['distribution="multi_worker"', "train.epochs=12", "train.save.every=1", "train.save.unit=minutes"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+
+    def start(run: Path) -> list[subprocess.Popen]:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+        return [
+            spawn(
+                *arguments(shapes, run, 1, *settings),
+                TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}}),
+                CLOCK_RATE="600" if worker else "1",  # a minute in 0.1 s
+                LOST_SECONDS=str(LOST_SECONDS),
+                KERAS_BACKEND="tensorflow",
+                TF_DETERMINISTIC_OPS="1",
+            )
+            for worker in range(2)
+        ]
+
+    for process in start(whole):
+        finish(process)
+    step = 0
+    for lost in (1, 0):
+        pair = start(parts)
+        wait_for_a_state_inside_of_an_epoch(parts, pair, after=step)
+        pair[lost].send_signal(signal.SIGKILL)
+        begin = time.monotonic()
+        text = finish(pair[1 - lost], 2)
+        assert time.monotonic() - begin < LOST_SECONDS + OWN_SECONDS < workers.LOST_SECONDS + OWN_SECONDS
+        assert f"worker {lost} (127.0.0.1:" in text and "Start all of them again" in text
+        step = step_of(parts)
+    pair = start(parts)
+    wait_for_a_state_inside_of_an_epoch(parts, pair, after=step)
+    pair[1].send_signal(signal.SIGTERM)
+    texts = [finish(process, 143) for process in pair]
+    assert all(f"stopped by SIGTERM after step {step_of(parts)}; the same command" in text for text in texts)
+    for process in start(parts):
+        finish(process)
+    assert_same_run(whole, parts)
+    assert not list(parts.glob("partial.*")) and json.loads((parts / "run.json").read_text())["finished"]

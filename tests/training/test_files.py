@@ -1,0 +1,67 @@
+"""Whole files or none, on a disk that is full as well."""
+
+import errno
+import hashlib
+import os
+
+import keras
+import pytest
+
+from centermask_keras.errors import CenterMaskError
+from centermask_keras.training.files import write_file
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_digest_in_a_name_is_that_of_the_content(tmp_path):
+    path = write_file(tmp_path, "a_{digest}.bin", lambda partial: partial.write_bytes(b"content"))
+    assert path.name == f"a_{hashlib.sha256(b'content').hexdigest()[:16]}.bin"
+    assert names_in(tmp_path) == {path.name}
+
+
+HDF5 = "Can't close (errno = 28, error message = 'No space left on device', offset = 0)"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError(HDF5), RuntimeError(HDF5)], ids=repr
+)
+def test_what_the_system_refuses_leaves_the_old_file(tmp_path, error):
+    (tmp_path / "a.bin").write_bytes(b"old")
+
+    def write(partial):
+        partial.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(
+        CenterMaskError,
+        match=r"a\.bin: expected to write it, received: No space left on device\. .*; make room, and the same",
+    ):
+        write_file(tmp_path, "a.bin", write)
+    assert names_in(tmp_path) == {"a.bin"} and (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_other_errors_come_through(tmp_path):
+    def write(partial):
+        raise RuntimeError("a fault in the code")
+
+    with pytest.raises(RuntimeError, match="a fault in the code"):
+        write_file(tmp_path, "a.bin", write)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5py cannot close the file
+def test_weights_on_a_full_disk(small_disk):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(8192)])  # 2 MB on a disk of 1 MB
+    with pytest.raises(CenterMaskError, match=r"a\.weights\.h5: expected to write it, received: No space left"):
+        write_file(small_disk, "a.weights.h5", model.save_weights)
+    assert names_in(small_disk) == set()
+
+
+def test_files_are_on_the_disk_before_their_names(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("flush"), sync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("rename"), replace(*paths)))
+    write_file(tmp_path, "a.bin", lambda partial: partial.write_bytes(b"content"))
+    assert calls == ["flush", "rename", "flush"]

@@ -1,0 +1,101 @@
+"""States: what is written comes back, damage is seen, the good one before is used and kept."""
+
+import keras
+import numpy as np
+import pytest
+
+from centermask_keras.errors import CenterMaskError
+from centermask_keras.training import state
+from centermask_keras.training.state import Progress, StateFiles
+
+
+def variables_of(*values: float) -> dict[str, list[keras.Variable]]:
+    return {"model": [keras.Variable(np.full(3, value, "float32")) for value in values]}
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_state_comes_back_exactly(tmp_path):
+    written = [keras.Variable(np.random.rand(2, 3).astype("float32")), keras.Variable(7, dtype="int64")]
+    progress = Progress(3, 12, best_mask_ap=0.1 + 0.2, best_epoch=2, validations_since_best=1, seconds=1 / 3)
+    counter = [keras.Variable(2**40, dtype="int64")]
+    StateFiles(tmp_path).save(progress, {"model": written, "optimizer": counter})
+    read = [keras.Variable(np.zeros((2, 3), "float32")), keras.Variable(0, dtype="int64")]
+    again = [keras.Variable(0, dtype="int64")]
+    assert StateFiles(tmp_path).load({"model": read, "optimizer": again}) == progress
+    np.testing.assert_array_equal(read[0], written[0])
+    assert int(read[1]) == 7 and int(again[0]) == 2**40
+
+
+def test_no_state_is_a_fresh_start(tmp_path):
+    (tmp_path / "state_mine.npz").write_bytes(b"none of ours")
+    assert StateFiles(tmp_path).load({"model": []}) == Progress()
+
+
+def test_the_newest_two_are_kept_in_the_order_of_their_numbers(tmp_path):
+    states = StateFiles(tmp_path)
+    (tmp_path / "state_999999_0123456789abcdef.npz").write_bytes(b"damaged")
+    for step in range(4):
+        states.save(Progress(step=step), variables_of(step))
+    numbers = sorted(path.name.split("_")[1] for path in tmp_path.iterdir())
+    assert numbers == ["1000002", "1000003"]
+    assert StateFiles(tmp_path).load(variables_of(0)).step == 3
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"PK")]
+)
+def test_a_damaged_state_is_seen_and_the_one_before_is_used_and_kept(tmp_path, damage):
+    states = StateFiles(tmp_path)
+    states.save(Progress(step=1), variables_of(1))
+    states.save(Progress(step=2), variables_of(2))
+    first, second = sorted(tmp_path.iterdir())
+    damage(second)
+    again, read = StateFiles(tmp_path), variables_of(0)
+    assert again.load(read).step == 1 and again.damaged == [second]
+    np.testing.assert_array_equal(read["model"][0], [1, 1, 1])
+    again.save(Progress(step=3), variables_of(3))
+    assert first.exists() and not second.exists() and len(list(tmp_path.iterdir())) == 2
+    assert StateFiles(tmp_path).load(variables_of(0)).step == 3
+
+
+def test_only_damaged_states_are_an_error(tmp_path):
+    StateFiles(tmp_path).save(Progress(), variables_of(1))
+    flip_a_bit(next(tmp_path.iterdir()))
+    with pytest.raises(CenterMaskError, match=r"state_000001_\w+\.npz: expected a file of the digest.*--overwrite"):
+        StateFiles(tmp_path).load(variables_of(0))
+
+
+def test_a_file_of_another_kind_is_an_error(tmp_path):
+    (tmp_path / "other").write_bytes(b"no zip at all")
+    digest = state.digest_of(tmp_path / "other")
+    (tmp_path / "other").rename(tmp_path / f"state_000001_{digest}.npz")
+    with pytest.raises(CenterMaskError, match=r"expected the state of a run, received.*--overwrite"):
+        StateFiles(tmp_path).load({"model": []})
+
+
+def test_state_of_another_model_is_refused(tmp_path):
+    StateFiles(tmp_path).save(Progress(), {"model": [keras.Variable(np.zeros(3, "float32"))]})
+    with pytest.raises(CenterMaskError, match="expected the 1 variables of this configuration's model"):
+        StateFiles(tmp_path).load({"model": [keras.Variable(np.zeros(4, "float32"))]})
+
+
+def test_a_write_that_dies_halfway_is_never_the_newest(tmp_path, monkeypatch):
+    StateFiles(tmp_path).save(Progress(step=1), variables_of(1))
+
+    def die(path, **arrays):
+        path.write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.np, "savez", die)
+        with pytest.raises(KeyboardInterrupt):
+            StateFiles(tmp_path).save(Progress(step=2), variables_of(2))
+    again = StateFiles(tmp_path)
+    assert again.load(variables_of(0)).step == 1 and not again.damaged
+    again.save(Progress(step=2), variables_of(2))  # in the place of what was left behind
+    assert not list(tmp_path.glob("partial.*"))

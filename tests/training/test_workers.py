@@ -1,0 +1,124 @@
+"""Workers on this machine: they train as one process does; what is said when one is missing or another."""
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from centermask_keras.data.shapes import make_shapes
+from centermask_keras.errors import ConfigError
+from centermask_keras.training import workers
+from centermask_keras.training.workers import Watch, connect_workers
+
+CASE = str(Path(__file__).with_name("replica_case.py"))
+TRAIN_CASE = str(Path(__file__).with_name("train_case.py"))
+STEPS = 20
+TOLERANCE = 1e-5  # of the weights' norm: sums of float32 in another order
+
+
+def variables(ports: list[int], worker: int) -> dict[str, str]:
+    """Return what tells a process which worker it is."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})}
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == code, text[-3000:]
+    return text
+
+
+def last_weights(path: Path) -> list[np.ndarray]:
+    with np.load(path) as arrays:
+        return [arrays[name].astype(np.float64) for name in arrays.files if name.startswith(f"step{STEPS}/")]
+
+
+@pytest.mark.slow
+def test_two_workers_end_with_the_weights_of_one_process(tmp_path, spawn, free_ports):
+    """The shapes of one worker's batches change, those of the other do not."""
+    ports, common = free_ports(2), [f"steps={STEPS}", "trimmed=1"]
+    one = spawn(CASE, str(tmp_path / "one.npz"), *common, KERAS_BACKEND="tensorflow")
+    pair = [
+        spawn(
+            *(CASE, str(tmp_path / f"{worker}.npz"), *common, "distribution=multi_worker"),
+            **variables(ports, worker),
+            KERAS_BACKEND="tensorflow",
+        )
+        for worker in range(2)
+    ]
+    for process in [one, *pair]:
+        finish(process)
+    expected = last_weights(tmp_path / "one.npz")
+    size = np.sqrt(sum((array**2).sum() for array in expected))
+    for worker in range(2):
+        found = last_weights(tmp_path / f"{worker}.npz")
+        difference = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(expected, found, strict=True)))
+        assert difference < TOLERANCE * size
+        with np.load(tmp_path / f"{worker}.npz") as ours, np.load(tmp_path / "one.npz") as theirs:
+            for name in [name for name in theirs.files if name.startswith("log/")]:
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": {}}', '{"cluster": {}, "task": {"type": "worker"}}'])
+def test_another_cluster_is_refused(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ConfigError, match="TF_CONFIG"):
+        connect_workers("mine.json")
+
+
+def test_without_a_cluster_the_error_says_where_it_is_looked_for(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    with pytest.raises(ConfigError, match=r"mine.json: distribution: expected TF_CONFIG or a step of Slurm"):
+        connect_workers("mine.json")
+
+
+def test_slurm_names_the_workers(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    variables = {"PROCID": 1, "STEP_NUM_TASKS": 2, "STEP_TASKS_PER_NODE": "1(x2)", "STEP_NODELIST": "node[3-4]"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    resolver = workers._find_cluster("mine.json")
+    assert resolver.cluster_spec().as_dict() == {"worker": ["node3:8888", "node4:8888"]}
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)
+
+
+def test_the_watch_tells_who_does_not_answer(monkeypatch):
+    monkeypatch.setattr(workers, "KNOCK_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "LOST_SECONDS", 0.2)
+    given_up = []
+    context = type("Context", (), {"abort_collective_ops": lambda self, code, message: given_up.append(message)})
+    monkeypatch.setattr(workers.eager_context, "context", context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        watch = Watch({0: f"127.0.0.1:{server.getsockname()[1]}"})
+        assert watch.missing() == []
+        watch.start()
+        time.sleep(0.6)
+        assert watch.lost is None
+    deadline = time.monotonic() + 10
+    while not given_up and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert given_up == [watch.lost] and "worker 0 (127.0.0.1:" in watch.lost
+
+
+@pytest.mark.slow
+def test_a_worker_that_differs_is_named_by_all(tmp_path, spawn, free_ports):
+    make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
+    paths = [f'data.{split}.annotations="{tmp_path / split}.json"' for split in ("train", "val")]
+    paths += [f'data.{split}.images="{tmp_path / split}"' for split in ("train", "val")]
+    ports = free_ports(2)
+    pair = [
+        spawn(
+            *(TRAIN_CASE, str(tmp_path / "run"), "1", *paths, 'distribution="multi_worker"', f"train.seed={worker}"),
+            **variables(ports, worker),
+            KERAS_BACKEND="tensorflow",
+        )
+        for worker in range(2)
+    ]
+    for process in pair:
+        assert "worker 1: expected the configuration of worker 0, received another one" in finish(process, 2)
+    assert not (tmp_path / "run").exists()
