@@ -24,10 +24,14 @@ OPTIONS = {
     "steps": "5",
     "first": "0",  # of the steps, whose numbers choose the batches
     "jit_compile": "false",
-    "model": "tiny",
+    "model": "tiny",  # or what the demo builds, or a small CenterMask on FCOS
     "learning_rate": "1e-2",
 }
-DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
+CONFIGS = Path(__file__).parents[2] / "configs"
+FCOS = [
+    *("model.backbone=resnet_small", "model.tower_depth=1", "model.frozen_norm=false", "data.multi_scale_hw=null"),
+    *("model.max_detections=20", "train.l2=1e-4"),
+]
 SIZE = 4  # images
 PADDED = ("boxes", "classes", "valid", "masks")
 
@@ -35,9 +39,11 @@ PADDED = ("boxes", "classes", "valid", "masks")
 def make_config(options):
     from centermask_keras.config import load_config
 
+    fcos = options["model"] == "fcos"
     return load_config(
-        DEMO,
+        CONFIGS / ("fcos_resnet101.json" if fcos else "demo.json"),
         [
+            *(FCOS if fcos else ()),
             *("data.input_hw=[64, 64]", "data.max_objects=6", "model.num_classes=3", "model.head_channels=16"),
             *(
                 "model.shape_size=8",

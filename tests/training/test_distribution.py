@@ -156,21 +156,22 @@ def test_jax_on_two_devices_takes_the_steps_of_one(one, tmp_path):
 
 # At a rate of 1 the new weights hold the digits of the gradients. In the batch of step 0 a value lies so near to the
 # kink of a ReLU that rounding decides on which side, and with it over percents of the gradients.
-BUILT = ["model=built", "steps=1", "learning_rate=1", "first=100"]
+BUILT = ["steps=1", "learning_rate=1", "first=100"]
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> dict:
-    """A step of DLA with all heads, of one replica and not compiled."""
-    return run(tmp_path_factory.mktemp("built"), *BUILT)
+@pytest.fixture(scope="module", params=["built", "fcos"])
+def built(request, tmp_path_factory) -> dict:
+    """A step of DLA with all heads, or of FCOS, of one replica and not compiled."""
+    options = [*BUILT, f"model={request.param}"]
+    return run(tmp_path_factory.mktemp("built"), *options) | {"options": options}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_detector_of_a_configuration_compiles_and_agrees(built, backend, tmp_path):
-    """DLA with all heads: XLA on TensorFlow, JAX, and two replicas."""
+    """Both detectors with all heads: XLA on TensorFlow, JAX, and two replicas."""
     pytest.importorskip(backend)
-    options = [*BUILT, f"weights={built['path']}"]
+    options = [*built["options"], f"weights={built['path']}"]
     compiled, two = run_both(tmp_path, [*options, "jit_compile=true"], [*options, *TWO], backend=backend)
     assert_same_losses(built, compiled, BACKENDS_TOLERANCE)
     assert gradient_difference(built, compiled) < BACKENDS_TOLERANCE
