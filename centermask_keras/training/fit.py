@@ -3,7 +3,8 @@
 Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +38,7 @@ from centermask_keras.training.record import describe_weights, record_start, ver
 from centermask_keras.training.recorder import RunRecorder, is_over
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import Progress, Variables
 
 BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
@@ -125,25 +126,9 @@ def _fit(
     replicas: Replicas,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
-    jit_compile = _jit_compile(replicas)
-    schedule = StepDrops(
-        settings.learning_rate,
-        settings.drop_epochs,
-        settings.drop_factor,
-        steps_per_epoch=steps,
-        warmup_steps=settings.warmup_steps,
-    )
-    with replicas.scope():
-        model = _compiled_model(config, schedule, jit_compile=jit_compile)
-    if weights is not None:
-        load_weights(model, weights)
-    replicas.prepare(model)
-    averaged = build_detector(config)
-    averaged.set_weights(model.get_weights())
-    variables = {"model": model.variables, "optimizer": model.optimizer.variables}
-    variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]
-    if settings.ema_decay is not None:
-        variables["average"] = averaged.weights
+    schedule = _make_schedule(settings, steps)
+    model, averaged = _build_models(config, schedule, weights, replicas)
+    variables = _state_of(model, averaged, settings)
     progress = run.load_state(variables)
     replicas.check_agreement({"run folder": run.path.name, "saved state": str(asdict(progress))})
     record_start(run, progress)
@@ -152,7 +137,7 @@ def _fit(
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
     stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
-    average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=jit_compile)
+    average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=_jit_compile(replicas))
     recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
 
     def on_validation(done: int, total: int) -> None:
@@ -176,12 +161,20 @@ def _fit(
             lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
         )
 
+    with _explained(config, counters), display, stop:
+        _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
+    run.update_record(finished=True)
+    return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
+
+
+@contextmanager
+def _explained(config: Config, counters: SampleCounters) -> Iterator[None]:
+    """Say what a user can do about an error of TensorFlow."""
     try:
-        with display, stop:
-            _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
+        yield
     except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
-            f"expected memory for train.batch_size {settings.batch_size}, eval.batch_size {config.eval.batch_size} and "
+            f"expected memory for train.batch_size {config.train.batch_size}, eval.batch_size {config.eval.batch_size} and "
             f"model.max_detections {config.model.max_detections}, received: {str(error.message).splitlines()[0]}\n"
             "Pass smaller ones with --overwrite; train.accumulation_steps makes up for a smaller train.batch_size"
         ) from None
@@ -189,8 +182,6 @@ def _fit(
         if counters.error is None:
             raise
         raise counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
-    run.update_record(finished=True)
-    return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
 
 
 def _fit_rest(
@@ -278,13 +269,40 @@ def _nth(names: list[str], index: int) -> str:
     return repr(names[index]) if index < len(names) else "none"
 
 
-def _compiled_model(config: Config, schedule: StepDrops, *, jit_compile: bool) -> CenterMask:
-    """Build the detector with its optimizer, all variables made, so that a state can be loaded into them."""
-    model = build_detector(config)
-    optimizer = build_optimizer(config.train, schedule)
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, jit_compile=jit_compile)
-    return model
+def _make_schedule(settings: TrainConfig, steps_per_epoch: int) -> StepDrops:
+    return StepDrops(
+        settings.learning_rate,
+        settings.drop_epochs,
+        settings.drop_factor,
+        steps_per_epoch=steps_per_epoch,
+        warmup_steps=settings.warmup_steps,
+    )
+
+
+def _build_models(
+    config: Config, schedule: StepDrops, weights: Path | None, replicas: Replicas
+) -> tuple[CenterMask, CenterMask]:
+    """Build the detector that is trained, all variables of its optimizer made, and the one that holds the average."""
+    with replicas.scope():
+        model = build_detector(config)
+        optimizer = build_optimizer(config.train, schedule)
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer, jit_compile=_jit_compile(replicas))
+    if weights is not None:
+        load_weights(model, weights)
+    replicas.prepare(model)
+    averaged = build_detector(config)
+    averaged.set_weights(model.get_weights())
+    return model, averaged
+
+
+def _state_of(model: CenterMask, averaged: CenterMask, settings: TrainConfig) -> Variables:
+    """Name all variables that a run continues from."""
+    variables = {"model": model.variables, "optimizer": model.optimizer.variables}
+    variables["metrics"] = [variable for metric in model.metrics for variable in metric.variables]
+    if settings.ema_decay is not None:
+        variables["average"] = averaged.weights
+    return variables
 
 
 def _jit_compile(replicas: Replicas) -> bool:
