@@ -174,8 +174,9 @@ def _explained(config: Config, counters: SampleCounters) -> Iterator[None]:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise CenterMaskError(
-            f"expected memory for train.batch_size {config.train.batch_size}, eval.batch_size {config.eval.batch_size} and "
-            f"model.max_detections {config.model.max_detections}, received: {str(error.message).splitlines()[0]}\n"
+            f"expected memory for train.batch_size {config.train.batch_size}, eval.batch_size "
+            f"{config.eval.batch_size} and model.max_detections {config.model.max_detections}, received: "
+            f"{str(error.message).splitlines()[0]}\n"
             "Pass smaller ones with --overwrite; train.accumulation_steps makes up for a smaller train.batch_size"
         ) from None
     except tf.errors.OpError:

@@ -199,14 +199,12 @@ def test_out_of_memory_is_told_with_its_cure(tiny, monkeypatch):
 
 @pytest.mark.parametrize("gpus", [[], ["one"]])
 def test_xla_compiles_the_step_on_a_gpu_only(tiny, monkeypatch, gpus):
-    compiled = []
-    build = fit._compiled_model
+    models = []
+    build = fit._build_models
     monkeypatch.setattr(fit.tf.config, "list_physical_devices", lambda kind=None: gpus)
-    monkeypatch.setattr(
-        fit, "_compiled_model", lambda *args, **kwargs: compiled.append(build(*args, **kwargs)) or compiled[0]
-    )
+    monkeypatch.setattr(fit, "_build_models", lambda *arguments: models.extend(build(*arguments)) or models)
     tiny.train(tiny.config("train.epochs=1"))
-    assert compiled[0].jit_compile is bool(gpus)
+    assert models[0].jit_compile is bool(gpus)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
