@@ -49,6 +49,19 @@ def write_file(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
     return path
 
 
+def reserve(path: Path, size: int) -> None:
+    """Find out whether a disk has room for a file of `size` bytes, by writing one.
+
+    For files that HDF5 writes over it: where the disk fills up under HDF5, the process crashes at its end.
+    """
+    block = bytes(1 << 20)
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, size, len(block)):
+            left = memoryview(block)[: size - start]
+            while left:  # a full disk takes a part before it refuses
+                left = left[file.write(left) :]
+
+
 def digest_of(path: Path) -> str:
     """Return the first digits of a file's SHA-256."""
     with path.open("rb") as file:

@@ -16,7 +16,7 @@ import numpy as np
 from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.event_files import EVENT_FILES
-from centermask_keras.training.files import PARTIAL, write_file
+from centermask_keras.training.files import PARTIAL, reserve, write_file
 from centermask_keras.training.state import STATE_FILES, Progress, StateFiles, Variables
 
 CONFIG = "config.json"
@@ -31,6 +31,7 @@ MADE_BY_A_RUN = (
     *(f"{TENSORBOARD}/{EVENT_FILES}", f"{TENSORBOARD}/{PARTIAL.format(name=EVENT_FILES)}"),
     *(NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
 )
+HDF5_OVERHEAD = 4096  # bytes for each variable, about twice what was measured
 START_ANEW = "Pass another --run, or --overwrite to start anew"
 
 
@@ -55,8 +56,14 @@ class RunFolder:
 
     def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
+        size = sum(HDF5_OVERHEAD + weights.nbytes for weights in model.get_weights())
+
+        def write(partial: Path) -> None:
+            reserve(partial, size)
+            model.save_weights(partial)
+
         if not self.read_only:
-            write_file(self.path, name, model.save_weights)
+            write_file(self.path, name, write)
 
     def save_state(self, progress: Progress, variables: Variables) -> None:
         """Write everything that training needs to continue (`StateFiles.save`)."""

@@ -307,7 +307,6 @@ def test_patience_survives_a_kill(tiny, monkeypatch):
     assert len(tiny.evaluated) == 4 and RunFolder(result.run_dir).read_record()["finished"] is True
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5py cannot close its file
 def test_a_full_disk_stops_and_leaves_the_last_good_state(tiny, small_disk):
     """The disk is full from the eighth batch on: the third epoch cannot be written."""
     config = tiny.config("train.epochs=4")

@@ -8,7 +8,8 @@ import keras
 import pytest
 
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.training.files import write_file
+from centermask_keras.training.files import reserve, write_file
+from centermask_keras.training.run_folder import RunFolder
 
 
 def names_in(folder):
@@ -50,12 +51,19 @@ def test_other_errors_come_through(tmp_path):
         write_file(tmp_path, "a.bin", write)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5py cannot close the file
-def test_weights_on_a_full_disk(small_disk):
+def test_weights_on_a_full_disk_never_reach_hdf5(small_disk, monkeypatch):
+    """Where a disk fills up under HDF5, the process crashes at its end."""
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(8192)])  # 2 MB on a disk of 1 MB
+    monkeypatch.setattr(model, "save_weights", lambda path: pytest.fail("HDF5 was called"))
     with pytest.raises(CenterMaskError, match=r"a\.weights\.h5: expected to write it, received: No space left"):
-        write_file(small_disk, "a.weights.h5", model.save_weights)
+        RunFolder(small_disk).save_weights(model, "a.weights.h5")
     assert names_in(small_disk) == set()
+
+
+@pytest.mark.parametrize("size", [0, 5, 1 << 20, (5 << 20) + 7])
+def test_what_is_reserved_has_the_size(tmp_path, size):
+    reserve(tmp_path / "a", size)
+    assert (tmp_path / "a").stat().st_size == size
 
 
 def test_files_are_on_the_disk_before_their_names(tmp_path, monkeypatch):
