@@ -95,6 +95,7 @@ def train(
     """
     console = console or Console()
     check_files(config, name)
+    _check_weights(config, name, weights)
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
@@ -237,6 +238,15 @@ def _load_datasets(config: Config) -> list[Annotations]:
     if problems:
         raise DataError(problems)
     return loaded
+
+
+def _check_weights(config: Config, name: str, weights: Path | None) -> None:
+    """Refuse what cannot learn: fresh residual branches end in a scale of 0, which frozen normalisation keeps."""
+    if getattr(config.model, "frozen_norm", False) and weights is None:
+        raise ConfigError(
+            f"{name}: model.frozen_norm: expected weights to begin with, received none: fresh ones would never learn. "
+            "Pass --weights (`centermask import FILE --from torchvision-resnet`), or --set model.frozen_norm=false"
+        )
 
 
 def _check_classes(config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:

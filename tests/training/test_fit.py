@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +144,13 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(tiny):
     for name in ("other.weights.h5", "missing.weights.h5"):
         with pytest.raises(CenterMaskError, match=rf"{name}: expected .* weights"):
             tiny.train(tiny.config(), weights=tiny.tmp_path / name)
+    assert not (tiny.tmp_path / "run").exists()
+
+
+def test_frozen_normalisation_without_weights_is_told_before_anything_is_written(tiny):
+    config = load_config(Path(__file__).parents[2] / "configs" / "fcos_resnet101.json")
+    with pytest.raises(ConfigError, match=r"my\.json: model\.frozen_norm: expected weights .*received none.*--weights"):
+        tiny.train(config)
     assert not (tiny.tmp_path / "run").exists()
 
 
