@@ -26,6 +26,12 @@ def variables(ports: list[int], worker: int) -> dict[str, str]:
     return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})}
 
 
+def data_paths(folder: Path) -> list[str]:
+    """Return the overrides that point a configuration to a folder of shapes."""
+    paths = [f'data.{split}.annotations="{folder / split}.json"' for split in ("train", "val")]
+    return paths + [f'data.{split}.images="{folder / split}"' for split in ("train", "val")]
+
+
 def finish(process: subprocess.Popen, code: int = 0) -> str:
     text, _ = process.communicate(timeout=600)
     assert process.returncode == code, text[-3000:]
@@ -70,6 +76,29 @@ def test_another_cluster_is_refused(text, monkeypatch):
         connect_workers("mine.json")
 
 
+def test_an_address_without_port_is_refused(monkeypatch):
+    cluster = {"cluster": {"worker": ["127.0.0.1", "127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match=r"TF_CONFIG: expected addresses host:port, received '127\.0\.0\.1'"):
+        connect_workers("mine.json")
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_one_process_of_two_names_the_other_and_ends(worker, tmp_path, spawn, free_ports):
+    """A process of its own: TensorFlow's wait for a missing worker can only be ended by SIGKILL."""
+    make_shapes(tmp_path, train=4, val=2, hw=(64, 64), seed=3)
+    ports, begin = free_ports(2), time.monotonic()
+    alone = spawn(
+        *(TRAIN_CASE, str(tmp_path / "run"), "1", *data_paths(tmp_path), 'distribution="multi_worker"'),
+        **variables(ports, worker),
+        START_SECONDS="3",
+        KERAS_BACKEND="tensorflow",
+    )
+    absent = 1 - worker
+    assert f"expected all 2 workers, worker {absent} (127.0.0.1:{ports[absent]}) did not come" in finish(alone, 2)
+    assert time.monotonic() - begin < 60
+
+
 def test_without_a_cluster_the_error_says_where_it_is_looked_for(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
@@ -108,12 +137,17 @@ def test_the_watch_tells_who_does_not_answer(monkeypatch):
 @pytest.mark.slow
 def test_a_worker_that_differs_is_named_by_all(tmp_path, spawn, free_ports):
     make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
-    paths = [f'data.{split}.annotations="{tmp_path / split}.json"' for split in ("train", "val")]
-    paths += [f'data.{split}.images="{tmp_path / split}"' for split in ("train", "val")]
     ports = free_ports(2)
     pair = [
         spawn(
-            *(TRAIN_CASE, str(tmp_path / "run"), "1", *paths, 'distribution="multi_worker"', f"train.seed={worker}"),
+            *(
+                TRAIN_CASE,
+                str(tmp_path / "run"),
+                "1",
+                *data_paths(tmp_path),
+                'distribution="multi_worker"',
+                f"train.seed={worker}",
+            ),
             **variables(ports, worker),
             KERAS_BACKEND="tensorflow",
         )
