@@ -101,7 +101,7 @@ def train(
     _check_objects(train_set, val_set)
     if weights is not None and weights.is_dir():
         weights = weights / BEST_WEIGHTS
-    with start_replicas(config, name) as replicas:
+    with start_replicas(config, name) as replicas, StopRequest() as stop:
         if weights is not None:
             load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
         facts = {"configuration": config.to_json(), "versions": str(versions())}
@@ -114,7 +114,7 @@ def train(
         replicas.wait()  # until the chief has opened the folder
         if not replicas.is_chief:
             run, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
-        return _fit(config, run, train_set, val_set, weights, console, replicas)
+        return _fit(config, run, train_set, val_set, weights, console, replicas, stop)
 
 
 def _fit(
@@ -125,6 +125,7 @@ def _fit(
     weights: Path | None,
     console: Console,
     replicas: Replicas,
+    stop: StopRequest,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
     schedule = _make_schedule(settings, steps)
@@ -136,7 +137,6 @@ def _fit(
     _announce(console, run, progress, config, replicas)
 
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
-    stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=_jit_compile(replicas))
     recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
@@ -162,7 +162,7 @@ def _fit(
             lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
         )
 
-    with _explained(config, counters), display, stop:
+    with _explained(config, counters), display:
         _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
     run.update_record(finished=True)
     return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)

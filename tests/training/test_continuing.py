@@ -211,6 +211,23 @@ def test_sigterm_saves_and_ends_in_an_epoch_and_in_a_validation(tiny):
     assert_same_weights(tiny)
 
 
+def test_sigterm_before_the_first_step_is_heeded(tiny, monkeypatch):
+    """TensorFlow's strategy for workers leaves a handler behind that swallows it."""
+    build = fit._build_models
+
+    def terminated(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*arguments)
+
+    monkeypatch.setattr(fit, "_build_models", terminated)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(InterruptedTraining, match="after step 1"):
+            tiny.train(tiny.config())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Together(Replicas):
     """A worker that others tell what to do: `asked` answers its questions in turn, then with no."""
 

@@ -1,8 +1,8 @@
 """Train the small detector of `replica_case.py` as the command would, in a process with a number of logical devices.
 
 `python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`;
-the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be, a worker has `START_SECONDS` to
-come, and is lost after `LOST_SECONDS`. A `CenterMaskError` goes to standard error and ends the process as in the command.
+the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be; `START_SECONDS`, `LOST_SECONDS`
+and `HEARTBEAT_SECONDS` are those of `workers.py`. A `CenterMaskError` goes to standard error and ends the process as in the command.
 """
 
 import os
