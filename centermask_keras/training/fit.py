@@ -132,7 +132,8 @@ def _fit(
     model, averaged = _build_models(config, schedule, weights, replicas)
     variables = _state_of(model, averaged, settings)
     progress = run.load_state(variables)
-    replicas.check_agreement({"run folder": run.path.name, "saved state": str(asdict(progress))})
+    # The chief has just written the record: who reads another one has another folder.
+    replicas.check_agreement({"run folder": str(run.read_record()), "saved state": str(asdict(progress))})
     record_start(run, progress)
     _announce(console, run, progress, config, replicas)
 

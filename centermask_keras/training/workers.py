@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -39,6 +40,7 @@ COLLECTIVE_ERRORS = (
     tf.errors.InternalError,
 )
 """What a step raises when the collectives were given up: which one depends on where it stood."""
+ABORTED = re.compile(r"Collective ops is aborted by: (.*?)\nThe error could be", re.DOTALL)
 
 
 @dataclass
@@ -47,10 +49,12 @@ class Watch:
 
     Attributes:
         peers: addresses `host:port` by the number of the worker.
+        tasks: the numbers of all workers by what TensorFlow calls them.
         lost: what to say of the first one that was lost.
     """
 
     peers: dict[int, str]
+    tasks: dict[str, int] = field(default_factory=dict)
     lost: str | None = None
     _seen: dict[int, float] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -70,10 +74,22 @@ class Watch:
 
     def explain(self, error: tf.errors.OpError) -> str:
         """Say what an error of the collectives comes from."""
-        missing = self.missing()
-        if self.lost or not missing:
-            return self.lost or f"received: {str(error.message).strip().splitlines()[-1]}"
-        return f"{_names(self.peers, missing)}: expected to answer, received nothing"
+        if self.lost:
+            return self.lost
+        if missing := self.missing():
+            return f"{_names(self.peers, missing)}: expected to answer, received nothing; see what it printed"
+        found = ABORTED.search(error.message)
+        if found is None:
+            return f"received: {str(error.message).strip().splitlines()[-1]}"
+        if silent := self._silent(found[1]):
+            return f"{_names(self.peers, silent)}: expected a sign of life, received none for {HEARTBEAT_SECONDS} s"
+        return f"received: {found[1].splitlines()[0]}"
+
+    def _silent(self, reason: str) -> list[int]:
+        """Return the workers of whom TensorFlow says that they are there but frozen."""
+        named = [self.tasks[line] for line in reason.splitlines() if line in self.tasks]
+        silent = named if "heartbeats" in reason else [0] if "CoordinationService/Heartbeat" in reason else []
+        return [worker for worker in silent if worker in self.peers]
 
     def _run(self) -> None:
         while not self._closed.wait(KNOCK_SECONDS):
@@ -112,7 +128,8 @@ def connect_workers(name: str) -> tuple[tf.distribute.MultiWorkerMirroredStrateg
     worker, addresses = numbers[task], [address for _, _, address in members]
     _check_addresses(addresses)
     meet(addresses, worker, START_SECONDS)
-    watch = Watch({number: address for number, address in enumerate(addresses) if number != worker})
+    tasks = {f"/job:{job}/replica:0/task:{index}": number for (job, index), number in numbers.items()}
+    watch = Watch({number: address for number, address in enumerate(addresses) if number != worker}, tasks)
     return _start(resolver), worker, len(addresses), watch
 
 

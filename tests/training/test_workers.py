@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import ConfigError
@@ -132,6 +133,52 @@ def test_the_watch_tells_who_does_not_answer(monkeypatch):
     while not given_up and time.monotonic() < deadline:
         time.sleep(0.05)
     assert given_up == [watch.lost] and "worker 0 (127.0.0.1:" in watch.lost
+
+
+ABORTED = """Graph execution error:
+
+Detected at node allgather/CollectiveGatherV2 defined at (most recent call last):
+
+Collective ops is aborted by: {reason}
+The error could be from a previous operation. Restart your program to reset.
+\t [[{{{{node allgather/CollectiveGatherV2}}}}]] [Op:__inference_gather_214]"""
+UNHEALTHY = """Error reported from /job:worker/task:1: The following tasks are unhealthy (stopped sending heartbeats):
+/job:worker/replica:0/task:1
+The tasks have crashed. Check the task logs for an earlier error"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (UNHEALTHY, "worker 2 (b:1): expected a sign of life, received none for 120 s"),
+        ("Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat", "worker 0 (a:1): expected a sign of"),
+        ("Device 1 is joining a group", "received: Device 1 is joining a group"),
+    ],
+)
+def test_what_tensorflow_says_of_a_frozen_worker_is_made_readable(reason, expected, monkeypatch):
+    """Its port still answers; behind a chief the first task called worker is the second worker."""
+    monkeypatch.setattr(workers, "_answers", lambda address: True)
+    tasks = {"/job:chief/replica:0/task:0": 0, "/job:worker/replica:0/task:1": 2}
+    watch = Watch({0: "a:1", 2: "b:1"}, tasks)
+    error = tf.errors.InternalError(None, None, ABORTED.format(reason=reason))
+    assert watch.explain(error).startswith(expected)
+
+
+@pytest.mark.slow
+def test_folders_that_are_not_shared_are_found_out(tmp_path, spawn, free_ports):
+    make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
+    ports = free_ports(2)
+    pair = [
+        spawn(
+            *(TRAIN_CASE, str(tmp_path / str(worker) / "run"), "1", *data_paths(tmp_path)),
+            'distribution="multi_worker"',
+            **variables(ports, worker),
+            KERAS_BACKEND="tensorflow",
+        )
+        for worker in range(2)
+    ]
+    for process in pair:
+        assert "worker 1: expected the run folder of worker 0, received another one" in finish(process, 2)
 
 
 @pytest.mark.slow

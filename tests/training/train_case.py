@@ -2,7 +2,8 @@
 
 `python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`;
 the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be; `START_SECONDS`, `LOST_SECONDS`
-and `HEARTBEAT_SECONDS` are those of `workers.py`. A `CenterMaskError` goes to standard error and ends the process as in the command.
+and `HEARTBEAT_SECONDS` are those of `workers.py`. A `CenterMaskError` goes to standard error and ends the
+process as in the command.
 """
 
 import os
