@@ -63,7 +63,6 @@ class RunRecorder(keras.callbacks.Callback):
         self._saved = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin = time.perf_counter()
         if self._progress.step > epoch * self._steps_per_epoch:
             for mean, begun in zip(self._variables["metrics"], self._begun, strict=True):
                 mean.assign(begun)
@@ -105,8 +104,8 @@ class RunRecorder(keras.callbacks.Callback):
 
     def _save(self) -> None:
         now = time.perf_counter()
-        self._progress.seconds += now - self._begin
-        self._begin = self._saved = now
+        self._progress.seconds += now - self._saved
+        self._saved = now
         samples, seconds = self._counters.to_dict(), self._progress.seconds
         self._run.update_record(epochs=self._progress.epoch, seconds=seconds, samples=samples)
         fill_variables(self.model)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -289,6 +290,17 @@ def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
     epochs = 5 if "unit" not in save[-1] else 3
     tiny.train(tiny.config(f"train.epochs={epochs}", *save))
     assert points == saved
+
+
+@pytest.mark.parametrize("every", [1, 2, 9])
+def test_seconds_are_those_of_all_epochs(every, tiny, monkeypatch):
+    """Whether saved or not: a clock moves in the validations alone."""
+    now = [100.0]
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    tiny.evaluating = lambda: now.append(now.pop() + 10)
+    tiny.mask_ap = lambda model: 0.5
+    result = tiny.train(tiny.config(f"train.save.every={every}"))
+    assert result.seconds == 40.0 == RunFolder(result.run_dir).read_record()["seconds"]
 
 
 def test_patience_ends_a_run(tiny):
