@@ -81,7 +81,8 @@ class RunRecorder(keras.callbacks.Callback):
         self._run.save_weights(self._average.averaged, LAST_WEIGHTS)
         over = is_over(progress, self._settings)
         self.model.stop_training = over
-        if over or save.unit != "epochs" or progress.epoch % save.every == 0:
+        best = progress.best_epoch == progress.epoch  # its weights are written: the state must not fall behind them
+        if over or best or save.unit != "epochs" or progress.epoch % save.every == 0:
             self._save()
         if not over:
             self.stop_if_asked()

@@ -260,7 +260,7 @@ def test_what_another_worker_wants_is_done_here(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("save", "saved"),
     [
-        (["train.save.every=2"], [(2, 6), (4, 12), (5, 15)]),  # the last epoch is always saved
+        (["train.save.every=2"], [(1, 3), (2, 6), (4, 12), (5, 15)]),  # the best and the last epoch are always saved
         (["train.save.every=4", "train.save.unit=steps"], [(1, 3), (1, 4), (2, 6), (2, 8), (3, 9)]),
         (["train.save.every=2", "train.save.unit=minutes"], [(0, 2), (1, 3), (1, 5), (2, 6), (2, 8), (3, 9)]),
     ],
@@ -287,6 +287,7 @@ def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
         count(self, batch, logs)
 
     monkeypatch.setattr(RunRecorder, "on_train_batch_end", count_a_minute_later)
+    tiny.mask_ap = lambda model: 0.5
     epochs = 5 if "unit" not in save[-1] else 3
     tiny.train(tiny.config(f"train.epochs={epochs}", *save))
     assert points == saved
@@ -301,6 +302,23 @@ def test_seconds_are_those_of_all_epochs(every, tiny, monkeypatch):
     tiny.mask_ap = lambda model: 0.5
     result = tiny.train(tiny.config(f"train.save.every={every}"))
     assert result.seconds == 40.0 == RunFolder(result.run_dir).read_record()["seconds"]
+
+
+def test_the_best_weights_are_never_those_of_a_lost_branch(tiny):
+    """Where steps are not repeated bit for bit, the APs after a kill are others than before."""
+    scripted = iter([0.1, 0.2, 0.9, 0.15, 0.12])
+    tiny.mask_ap = lambda model: next(scripted)
+    tiny.events = {10: "kill"}  # after the best epoch, before its turn to be saved
+    config = tiny.config("train.save.every=2")
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(config)
+    best = tiny.saved_weights()
+    tiny.events = {}
+    result = tiny.train(config)
+    record = RunFolder(result.run_dir).read_record()["best"]
+    assert (result.best_mask_ap, result.best_epoch) == (0.9, 3) == (record["mask_ap"], record["epoch"])
+    for before, now in zip(best, tiny.saved_weights(), strict=True):
+        np.testing.assert_array_equal(before, now)
 
 
 def test_patience_ends_a_run(tiny):
