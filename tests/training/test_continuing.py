@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
-from centermask_keras.training import fit, recorder
+from centermask_keras.training import callbacks, fit, recorder
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.recorder import RunRecorder
 from centermask_keras.training.run_folder import RunFolder
@@ -354,18 +354,52 @@ def test_patience_survives_a_kill(tiny, monkeypatch):
     assert len(tiny.evaluated) == 4 and RunFolder(result.run_dir).read_record()["finished"] is True
 
 
+def fill(filler):
+    """Leave no room on the disk of a file."""
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(512))
+
+
+def test_a_picture_that_finds_no_room_stops_the_run(tiny, small_disk, monkeypatch):
+    """TensorFlow drops a record of more than 4 KiB without a word, even if there is room again a moment later."""
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 100, 100, 3), np.uint8)
+    filler = small_disk / "filler"
+    write = callbacks.TensorBoardWriter._write
+
+    def write_and_make_room(self, *arguments):
+        try:
+            return write(self, *arguments)
+        finally:
+            filler.unlink(missing_ok=True)
+
+    monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: pictures[len(tiny.evaluated) - 1])
+    config = tiny.config()
+    tiny.train(config, run="whole")
+    tiny.evaluated.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "draw_examples", lambda *_, count: full_at_the_third(tiny, pictures, filler))
+        patch.setattr(callbacks.TensorBoardWriter, "_write", write_and_make_room)
+        with pytest.raises(CenterMaskError, match=r"tensorboard: expected to write it, received"):
+            tiny.train(config, run="disk/parts")
+    del tiny.evaluated[2:]
+    tiny.train(config, run="disk/parts")
+    assert_same_run(tiny.tmp_path / "whole", small_disk / "parts")
+
+
+def full_at_the_third(tiny, pictures, filler):
+    """Draw a picture; the disk is full from the third one on."""
+    if len(tiny.evaluated) == 3:
+        fill(filler)
+    return pictures[len(tiny.evaluated) - 1]
+
+
 def test_a_full_disk_stops_and_leaves_the_last_good_state(tiny, small_disk):
     """The disk is full from the eighth batch on: the third epoch cannot be written."""
     config = tiny.config("train.epochs=4")
     tiny.train(config, run="whole")
     filler = small_disk / "filler"
-
-    def fill():
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(512))
-
-    tiny.events = {7: fill}
+    tiny.events = {7: lambda: fill(filler)}
     with pytest.raises(CenterMaskError, match=r"expected to write it, received: No space left on device\. "):
         tiny.train(config, run="disk/parts")
     before = state_of(small_disk / "parts")
