@@ -32,13 +32,14 @@ def write_record(
     """Write what the run is made of; a run that continues must find what it began with.
 
     Raises:
-        ConfigError: the datasets or the initial weights are others than when the run began.
+        ConfigError: the datasets, the initial weights or the backend are others than when the run began.
     """
     ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
     data = {
         "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
         "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
         "initial_weights": describe_weights(weights),
+        "backend": keras.backend.backend(),
     }
     record = run.read_record()
     if "dataset" in record:
@@ -48,7 +49,6 @@ def write_record(
         name=name,
         config=json.loads(config.to_json()),
         seed=config.train.seed,
-        backend=keras.backend.backend(),
         finished=False,
     )
 

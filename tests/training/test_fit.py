@@ -188,6 +188,16 @@ def test_nan_stops_at_its_step_and_keeps_the_batch(tiny):
     assert state["optimizer/0"] == 6 and all(np.isfinite(array).all() for array in state.values())
 
 
+def test_a_run_is_not_continued_on_another_backend(tiny, monkeypatch):
+    tiny.events = {4: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config())
+    tiny.events = {}
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ConfigError, match=r'run\.json: backend: expected "tensorflow", received "jax"'):
+        tiny.train(tiny.config())
+
+
 def test_an_unreadable_image_is_raised_as_it_is(tiny):
     error = ImageError("photos/b.jpg", "premature end of JPEG")
     tiny.events = {4: error}
