@@ -49,10 +49,10 @@ def write_file(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
     return path
 
 
-def reserve(path: Path, size: int) -> None:
-    """Find out whether a disk has room for a file of `size` bytes, by writing one.
+def check_room(path: Path, size: int) -> None:
+    """Find out whether a disk has room for a file of `size` bytes, by writing one; OSError where it has not.
 
-    For files that HDF5 writes over it: where the disk fills up under HDF5, the process crashes at its end.
+    For files that HDF5 writes in its place: where the disk fills up under HDF5, the process crashes at its end.
     """
     block = bytes(1 << 20)
     with path.open("wb", buffering=0) as file:
@@ -60,6 +60,7 @@ def reserve(path: Path, size: int) -> None:
             left = memoryview(block)[: size - start]
             while left:  # a full disk takes a part before it refuses
                 left = left[file.write(left) :]
+        os.fsync(file.fileno())  # some disks refuse only then
 
 
 def digest_of(path: Path) -> str:

@@ -7,6 +7,7 @@ after it is written again, and replaces it.
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.event_files import EVENT_FILES
-from centermask_keras.training.files import PARTIAL, reserve, write_file
+from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, Progress, StateFiles, Variables
 
 CONFIG = "config.json"
@@ -56,14 +57,15 @@ class RunFolder:
 
     def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
-        size = sum(HDF5_OVERHEAD + weights.nbytes for weights in model.get_weights())
+        if self.read_only:
+            return
+        sizes = [math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights]
 
         def write(partial: Path) -> None:
-            reserve(partial, size)
+            check_room(partial, sum(sizes) + HDF5_OVERHEAD * len(sizes))
             model.save_weights(partial)
 
-        if not self.read_only:
-            write_file(self.path, name, write)
+        write_file(self.path, name, write)
 
     def save_state(self, progress: Progress, variables: Variables) -> None:
         """Write everything that training needs to continue (`StateFiles.save`)."""

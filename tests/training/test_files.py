@@ -8,7 +8,8 @@ import keras
 import pytest
 
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.training.files import reserve, write_file
+from centermask_keras.training import run_folder
+from centermask_keras.training.files import check_room, write_file
 from centermask_keras.training.run_folder import RunFolder
 
 
@@ -61,9 +62,25 @@ def test_weights_on_a_full_disk_never_reach_hdf5(small_disk, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [0, 5, 1 << 20, (5 << 20) + 7])
-def test_what_is_reserved_has_the_size(tmp_path, size):
-    reserve(tmp_path / "a", size)
-    assert (tmp_path / "a").stat().st_size == size
+def test_room_is_looked_for_by_writing_it_to_the_disk(tmp_path, size, monkeypatch):
+    """Some disks refuse only what is flushed."""
+    flushed, sync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (flushed.append(os.fstat(descriptor).st_size), sync(descriptor))
+    )
+    check_room(tmp_path / "a", size)
+    assert flushed == [size]
+
+
+def test_room_is_looked_for_by_the_chief_alone_and_without_a_copy_of_the_weights(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    sizes = []
+    monkeypatch.setattr(model, "get_weights", lambda: pytest.fail("the weights were copied"))
+    monkeypatch.setattr(run_folder, "check_room", lambda path, size: sizes.append(size))
+    RunFolder(tmp_path, read_only=True).save_weights(model, "a.weights.h5")
+    assert sizes == []
+    RunFolder(tmp_path).save_weights(model, "a.weights.h5")
+    assert sizes == [2 * run_folder.HDF5_OVERHEAD + 4 * (64 * 10 + 10)]
 
 
 def test_files_are_on_the_disk_before_their_names(tmp_path, monkeypatch):
