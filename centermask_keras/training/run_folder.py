@@ -28,10 +28,12 @@ RECORD = "run.json"
 TENSORBOARD = "tensorboard"
 NAN_BATCH = "nan_batch_step_{step}.npz"
 MADE_BY_A_RUN = (
-    *(CONFIG, BEST_WEIGHTS, LAST_WEIGHTS, STATE_FILES, METRICS, RECORD),
+    *(STATE_FILES, BEST_WEIGHTS, LAST_WEIGHTS, METRICS),
     *(f"{TENSORBOARD}/{EVENT_FILES}", f"{TENSORBOARD}/{PARTIAL.format(name=EVENT_FILES)}"),
     *(NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
+    *(CONFIG, RECORD),
 )
+"""In the order in which they go: a run that is half deleted must still be known for another one."""
 HDF5_OVERHEAD = 4096  # bytes for each variable, about twice what was measured
 START_ANEW = "Pass another --run, or --overwrite to start anew"
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 
 import keras
 import pytest
@@ -90,3 +91,26 @@ def test_files_are_on_the_disk_before_their_names(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("rename"), replace(*paths)))
     write_file(tmp_path, "a.bin", lambda partial: partial.write_bytes(b"content"))
     assert calls == ["flush", "rename", "flush"]
+
+
+def test_only_a_full_disk_needs_room(tmp_path):
+    def write(partial):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(CenterMaskError, match=r"received: Permission denied\. ") as error:
+        write_file(tmp_path, "a.bin", write)
+    assert "make room" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_flushed_is_left_at_that(tmp_path, monkeypatch):
+    """Some file systems of networks have no such thing; the file is in its place."""
+    sync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    path = write_file(tmp_path, "a.bin", lambda partial: partial.write_bytes(b"content"))
+    assert path.read_bytes() == b"content"
