@@ -134,7 +134,8 @@ def _fit(
     progress = run.load_state(variables)
     # The chief has just written the record: who reads another one has another folder.
     replicas.check_agreement({"run folder": str(run.read_record()), "saved state": str(asdict(progress))})
-    record_start(run, progress)
+    record_start(run, progress, replicas)
+    run.drop_metrics(after=progress.epoch)
     _announce(console, run, progress, config, replicas)
 
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any

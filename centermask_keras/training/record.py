@@ -19,6 +19,7 @@ import centermask_keras
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
 from centermask_keras.training.state import Progress
 
@@ -53,11 +54,13 @@ def write_record(
     )
 
 
-def record_start(run: RunFolder, progress: Progress) -> None:
+def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None:
     """Add to the record when, where and with what training starts or continues, and from which step."""
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": progress.step,
+        "replicas": replicas.count,
+        "workers": replicas.workers,
         "versions": versions(),
         "git_commit": _git_commit(Path(centermask_keras.__file__).parents[1]),
         "hardware": {

@@ -87,7 +87,16 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add an epoch; rows of this or a later epoch, left by a run that was killed, go."""
-        rows = [old for old in self.read_metrics() if int(old["epoch"]) < row["epoch"]] + [row]
+        self._write_metrics([old for old in self.read_metrics() if int(old["epoch"]) < row["epoch"]] + [row])
+
+    def drop_metrics(self, *, after: int) -> None:
+        """Remove the rows of later epochs, which a run that was killed wrote beyond its last state."""
+        rows = self.read_metrics()
+        kept = [row for row in rows if int(row["epoch"]) <= after]
+        if len(kept) < len(rows):
+            self._write_metrics(kept)
+
+    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
         columns = list(dict.fromkeys(column for entry in rows for column in entry))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")

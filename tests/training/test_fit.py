@@ -60,7 +60,7 @@ def test_a_run_writes_its_files(tiny):
     assert record["best"]["mask_ap"] == result.best_mask_ap and record["best"]["epoch"] == result.best_epoch
     assert load_config(folder / "config.json").model_dump(mode="json") == record["config"]
     (start,) = record["starts"]
-    assert start["step"] == 0 and "CPU" in start["hardware"]["device"]
+    assert (start["step"], start["replicas"], start["workers"]) == (0, 1, 1) and "CPU" in start["hardware"]["device"]
     assert {"keras", "tensorflow", "numpy", "python", "centermask_keras"} == start["versions"].keys()
 
 
@@ -247,4 +247,11 @@ def test_tensorboard_gets_losses_rate_figures_and_pictures(tiny):
 def test_a_dataset_without_objects_is_refused(tiny):
     tiny.val_set.crowd[:] = True
     with pytest.raises(CenterMaskError, match=r"expected objects that are not crowds, received none"):
+        tiny.train(tiny.config())
+
+
+def test_a_file_in_the_place_of_tensorboards_folder_is_named(tiny):
+    (tiny.tmp_path / "run").mkdir()
+    (tiny.tmp_path / "run" / "tensorboard").touch()
+    with pytest.raises(CenterMaskError, match=r"tensorboard: expected to write it, received"):
         tiny.train(tiny.config())

@@ -144,3 +144,15 @@ def test_a_deletion_that_is_killed_leaves_the_configuration_until_the_states_are
     open_run(tmp_path, config, overwrite=True)
     assert [name for name in gone if name.startswith("state_")] == gone[:2]
     assert gone[-2:] == ["config.json", "run.json"]
+
+
+def test_rows_beyond_the_state_go(tmp_path):
+    run = RunFolder(tmp_path)
+    run.drop_metrics(after=0)
+    assert not (tmp_path / "metrics.csv").exists()
+    for epoch in (1, 2, 3):
+        run.append_metrics({"epoch": epoch, "loss": 0.5})
+    run.drop_metrics(after=2)
+    assert [row["epoch"] for row in run.read_metrics()] == ["1", "2"]
+    run.drop_metrics(after=0)
+    assert run.read_metrics() == []
