@@ -13,7 +13,7 @@ from rich.console import Console
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, InterruptedTraining
 from centermask_keras.evaluation.predict import draw_examples, evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
@@ -60,7 +60,10 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
         soft_wrap=True,
     )
     begin = time.perf_counter()
-    train(config, name=str(CONFIG), run_dir=run_dir, overwrite=True, console=console)
+    try:
+        train(config, name=str(CONFIG), run_dir=run_dir, overwrite=True, console=console)
+    except InterruptedTraining:
+        raise InterruptedTraining("stopped by SIGTERM; the demo begins anew with the same command") from None
     seconds["training"] = time.perf_counter() - begin
 
     begin = time.perf_counter()

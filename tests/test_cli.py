@@ -1,6 +1,7 @@
 """The command line as a user meets it: figures, files, and errors of one or two lines without a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -331,3 +332,11 @@ def test_a_model_without_its_validation_set_comes_with_samples(tmp_path):
     assert _own_images(samples, config) == sorted((samples / "samples").iterdir())
     with pytest.raises(CenterMaskError, match="expected the images of the validation set.*Pass --images DIR"):
         _own_images(tmp_path, config)
+
+
+def test_an_unknown_backend_is_told_without_a_traceback():
+    command = [sys.executable, "-m", "centermask_keras.cli", "train", "--config", "configs/demo.json"]
+    environment = {**os.environ, "KERAS_BACKEND": "foo"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "error: KERAS_BACKEND: expected tensorflow, jax or torch" in done.stderr
+    assert "Traceback" not in done.stderr

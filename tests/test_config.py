@@ -12,6 +12,7 @@ from centermask_keras.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.json"))
 DLA34 = Path(__file__).parents[1] / "configs" / "dla34.json"
+FCOS = DLA34.with_name("fcos_resnet101.json")
 
 
 def changed(path: str, value: object) -> str:
@@ -185,6 +186,24 @@ def test_every_backbone_has_its_multiple():
 
 def test_all_sizes_are_multiples_of_what_the_backbone_needs():
     overrides = ["data.multi_scale_hw=[[96, 128], [80, 128]]"]
-    message = r"data\.multi_scale_hw: expected multiples of 32 \(model\.backbone dla34\), received \[80, 128\]"
+    message = r"data\.multi_scale_hw: expected multiples of 32 \(model\.backbone resnet101\), received \[80, 128\]"
     with pytest.raises(ConfigError, match=message):
-        load_config(DLA34, overrides)
+        load_config(FCOS, overrides)
+
+
+def test_several_sizes_are_for_fcos():
+    message = r"data\.multi_scale_hw: expected null with model\.detector centernet .*, received 1 sizes"
+    with pytest.raises(ConfigError, match=message):
+        load_config(DLA34, ["data.multi_scale_hw=[[96, 128]]"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[]", r"data\.multi_scale_hw: expected at least 1 entries, received 0$"),
+        ("[640, 1088]", r"data\.multi_scale_hw\.0: expected a list, received 640$"),
+    ],
+)
+def test_sizes_of_another_form_are_named(value, message):
+    with pytest.raises(ConfigError, match=f"(?m){message}"):
+        load_config(FCOS, [f"data.multi_scale_hw={value}"])

@@ -34,7 +34,7 @@ def start_backend(*, find_devices: bool = True) -> None:
     come through. Workers that train together find devices later, when they have found each other.
 
     Raises:
-        CenterMaskError: there is no Keras, or no backend for it.
+        CenterMaskError: there is no Keras, or no backend for it, or an unknown one.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -45,6 +45,8 @@ def start_backend(*, find_devices: bool = True) -> None:
 
         if find_devices:
             keras.ops.zeros(())
+    except ValueError as error:  # what Keras makes of a backend that it does not know
+        raise CenterMaskError(f"KERAS_BACKEND: expected tensorflow, jax or torch, received: {error}") from None
     except ModuleNotFoundError as error:
         raise CenterMaskError(
             f"expected the package {error.name}, received none. pip install it, or predict with an exported .tflite or "

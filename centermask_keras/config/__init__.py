@@ -51,6 +51,11 @@ class Config(Section):
                 f"data.input_hw: expected multiples of {multiple} (model.backbone {self.model.backbone}), "
                 f"received {list(self.data.input_hw)}"
             )
+        if self.data.multi_scale_hw and self.model.detector == "centernet":
+            raise ValueError(
+                "data.multi_scale_hw: expected null with model.detector centernet (its maps have one size), received "
+                f"{len(self.data.multi_scale_hw)} sizes"
+            )
         for sides in self.data.multi_scale_hw or ():
             if any(side % multiple for side in sides):
                 raise ValueError(
@@ -58,7 +63,7 @@ class Config(Section):
                     f"received {list(sides)}"
                 )
         cells = self.grid_hw[0] * self.grid_hw[1]
-        if self.model.max_detections > cells:
+        if self.model.detector == "centernet" and self.model.max_detections > cells:
             raise ValueError(
                 f"model.max_detections: expected at most {cells} (the cells of data.input_hw), "
                 f"received {self.model.max_detections}"
@@ -188,6 +193,11 @@ def _explain(source: str, problem: Mapping[str, Any]) -> str:
             return f"{source}: {path}: expected this key, received none"
         case "extra_forbidden":
             return f"{source}: {path}: unknown key (received {received}); expected only the keys of `config --schema`"
+        case "too_short":
+            count = problem["ctx"]["min_length"]
+            return f"{source}: {path}: expected at least {count} entries, received {problem['ctx']['actual_length']}"
+        case "tuple_type":
+            return f"{source}: {path}: expected a list, received {received}"
         case "value_error":  # one of the validators above; its message already says expected and received
             message = str(problem["ctx"]["error"])
             return f"{source}: {path + '.' if path else ''}{message}"

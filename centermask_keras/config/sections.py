@@ -53,7 +53,9 @@ class _DetectorConfig(Section):
         description="Colours by mean and deviation of COCO, or of each input (padding included)"
     )
     num_classes: PositiveInt = Field(description="Classes of the dataset")
-    head_channels: PositiveInt = Field(description="Channels between the 3x3 and the 1x1 convolution of every head")
+    head_channels: PositiveInt = Field(
+        description="Channels between the 3x3 and the 1x1 convolution of every head; FCOS: of pyramid and towers too"
+    )
     shape_size: Annotated[int, Field(ge=2)] = Field(description="S: the side of the local shape")
     saliency: Literal["class_specific", "class_agnostic"] = Field(
         description="One map per class, supervised directly as well; or one for all, supervised through the mask"
@@ -109,6 +111,7 @@ class FcosConfig(_DetectorConfig):
     frozen_norm: bool = Field(description="Batch normalisation of the backbone stays as its weights have it")
     tower_depth: PositiveInt = Field(description="3x3 convolutions of each head before its last block")
     stride: Literal[4, 8] = Field(description="Input pixels per cell of the global saliency")
+    least_score: Fraction = Field(description="Classes less probable than this at a location are not looked at")
 
 
 ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]
@@ -147,7 +150,9 @@ class DataConfig(Section):
 
     train: DatasetConfig = Field(description="What is trained on")
     val: DatasetConfig = Field(description="What chooses the best weights")
-    input_hw: SizeHW = Field(description="Height and width of the training input (and of letterbox evaluation)")
+    input_hw: SizeHW = Field(
+        description="Height and width of the training input without multi_scale_hw, and of letterbox evaluation"
+    )
     multi_scale_hw: Annotated[tuple[SizeHW, ...], Field(min_length=1)] | None = Field(
         description="Sizes of the training input, wide or square: a step takes one of them for images that are wide, "
         "turned for images that are high; null: input_hw for all"

@@ -15,8 +15,6 @@ from centermask_keras.geometry.locations import STRIDES, decode_distances, make_
 from centermask_keras.ops.nms import suppress_overlaps
 from centermask_keras.structures import Tensor
 
-LEAST_SCORE = 0.05
-"""Classes less probable than this at a location are not looked at."""
 MOST_PER_LEVEL = 1000
 """Candidates of each level that enter the suppression, the highest scores first."""
 IOU_THRESHOLD = 0.6
@@ -29,6 +27,7 @@ def decode_fcos(
     centerness_logits: Sequence[Tensor],
     *,
     num_detections: int,
+    least_score: float,
 ) -> dict[str, Tensor]:
     """Decode all locations of each image into boxes and keep the best that do not overlap.
 
@@ -37,6 +36,7 @@ def decode_fcos(
         distances: each float [B, h, w, 4], left, top, right, bottom from the location, in strides.
         centerness_logits: each float [B, h, w, 1].
         num_detections: K.
+        least_score: classes less probable than this at a location are not looked at.
 
     Returns:
         boxes: float32 [B, K, 4], xyxy, input pixels, not clipped to the input.
@@ -50,11 +50,13 @@ def decode_fcos(
     found: dict[str, list[Tensor]] = {"scores": [], "classes": [], "locations": [], "boxes": []}
     start = 0
     for index, (height, width) in enumerate(levels_hw):
-        scores, classes, cells = _best_of_level(class_logits[index], centerness_logits[index])
+        scores, classes, cells = _best_of_level(class_logits[index], centerness_logits[index], least_score)
         sides = ops.reshape(ops.cast(distances[index], "float32"), (ops.shape(scores)[0], height * width, 4))
         sides = ops.take_along_axis(sides, cells[..., None], axis=1) * STRIDES[index]
-        found["boxes"].append(decode_distances(sides, ops.take(centers, cells + start, axis=0)))
-        found["scores"].append(scores)
+        boxes = decode_distances(sides, ops.take(centers, cells + start, axis=0))
+        found["boxes"].append(boxes)
+        # Boxes of no area overlap nothing, and would each take the place of an object.
+        found["scores"].append(ops.where(ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1), scores, 0.0))
         found["classes"].append(classes)
         found["locations"].append(cells + start)
         start = start + height * width
@@ -62,21 +64,22 @@ def decode_fcos(
     picks, scores = suppress_overlaps(
         joined["boxes"], joined["scores"], joined["classes"], count=num_detections, iou_threshold=IOU_THRESHOLD
     )
-    boxes = ops.take_along_axis(joined["boxes"], picks[..., None], axis=1)
     return {
-        "boxes": boxes,
+        "boxes": ops.take_along_axis(joined["boxes"], picks[..., None], axis=1),
         "scores": scores,
         "classes": ops.take_along_axis(joined["classes"], picks, axis=1),
-        "valid": (scores > 0) & ops.all(boxes[..., 2:] > boxes[..., :2], axis=-1),
+        "valid": scores > 0,
         "locations": ops.take_along_axis(joined["locations"], picks, axis=1),
     }
 
 
-def _best_of_level(class_logits: Tensor, centerness_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _best_of_level(
+    class_logits: Tensor, centerness_logits: Tensor, least_score: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores float32, classes int32 and cells int32, each [B, n], of the best candidates of a level."""
     class_logits = ops.cast(class_logits, "float32")
     batch, _, _, num_classes = ops.shape(class_logits)
-    likely = class_logits > math.log(LEAST_SCORE / (1 - LEAST_SCORE))
+    likely = class_logits > math.log(least_score / (1 - least_score))
     # By the logarithm, whose differences survive near a probability of 1.
     log_scores = (ops.log_sigmoid(class_logits) + ops.log_sigmoid(ops.cast(centerness_logits, "float32"))) / 2
     flat = ops.reshape(ops.where(likely, log_scores, -math.inf), (batch, -1))

@@ -69,13 +69,14 @@ def decode_with_shapes(
     Args:
         outputs: dense outputs of a batch; the sizes of the levels may be dynamic.
         read_points: gives the local shape at locations int32 [B, K], if the model has one; called once.
-        model: K.
+        model: K and the least score.
     """
     decoded = decode_fcos(
         outputs["class_logits"],
         outputs["distances"],
         outputs["centerness_logits"],
         num_detections=model.max_detections,
+        least_score=model.least_score,
     )
     return decoded | read_points(decoded["locations"])
 

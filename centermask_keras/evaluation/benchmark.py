@@ -116,7 +116,7 @@ def benchmark_inference(
 def describe_device() -> dict[str, Any]:
     """Name what the figures depend on: accelerators, cores in use, versions."""
     backend = keras.backend.backend()
-    devices = keras.distribution.list_devices()
+    devices = keras.distribution.list_devices() if backend in ("tensorflow", "jax") else []  # no other has them
     gpus = [device for device in devices if device.partition(":")[0].lower() in ("gpu", "cuda", "tpu")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {

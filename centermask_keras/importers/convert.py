@@ -59,15 +59,17 @@ def convert(
     left_out = {key: reason for key in tensors if (reason := _reason_to_leave(key, kind))}
     mapped = {key: name for key, name in names.items() if key not in left_out}
     unknown = [key for key, name in mapped.items() if name not in slots]
+    expected = f"the tensors of model.backbone {detector.config.model.backbone} as this configuration has it"
     if unknown:
-        raise CenterMaskError(f"{source}: expected the tensors of {_fitting(kind)}, received others: {_some(unknown)}")
+        raise CenterMaskError(f"{source}: expected {expected}, received others: {_some(unknown)}")
+    twice = [key for key, name in mapped.items() if list(mapped.values()).count(name) > 1]
+    if twice:
+        raise CenterMaskError(f"{source}: expected one tensor for each variable, received several: {_some(twice)}")
     absent = [name for name in slots if name not in mapped.values()]
     initial = {name: reason for name in absent if (reason := _first_match(name, kind.initial))}
     missing = [name for name in absent if name not in initial]
     if missing:
-        raise CenterMaskError(
-            f"{source}: expected the tensors of {_fitting(kind)}, received none for: {_some(missing)}"
-        )
+        raise CenterMaskError(f"{source}: expected {expected}, received none for: {_some(missing)}")
     values = {}
     for key, name in mapped.items():
         slot = slots[name]
@@ -79,6 +81,8 @@ def convert(
             )
         if not np.isfinite(values[name]).all():
             raise CenterMaskError(f"{source}: {key}: expected finite numbers, received NaN or infinity")
+        if name.endswith("running_var") and (values[name] < 0).any():
+            raise CenterMaskError(f"{source}: {key}: expected variances, received negative numbers")
     return fold_colors(values, kind), ImportReport(mapped, left_out, initial)
 
 
@@ -131,10 +135,6 @@ def _reason_to_leave(key: str, kind: Kind) -> str | None:
 
 def _first_match(name: str, reasons: Sequence[tuple[str, str]]) -> str | None:
     return next((reason for pattern, reason in reasons if re.match(pattern, name)), None)
-
-
-def _fitting(kind: Kind) -> str:
-    return f"{' or '.join(kind.backbones)} as this configuration has it"
 
 
 def _some(names: Sequence[str]) -> str:

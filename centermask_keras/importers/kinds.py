@@ -30,6 +30,7 @@ class Kind:
         initial: pattern of variables that the checkpoint has nothing for, and why.
         colors: what the first convolution was trained on: BGR by the statistics of COCO, or RGB by those of ImageNet.
         first: the first convolution and its normalisation, as variables are named.
+        classes: what the heads were trained on, None without heads.
     """
 
     backbones: tuple[str, ...]
@@ -38,6 +39,7 @@ class Kind:
     initial: tuple[tuple[str, str], ...]
     colors: Literal["bgr_coco", "rgb_imagenet"]
     first: tuple[str, str]
+    classes: Literal["coco"] | None = None
 
 
 HEADS = ((r"(\d_)?hm\.", r"\1heatmap."), (r"(\d_)?wh\.", r"\1size."), (r"(\d_)?reg\.", r"\1offset."))
@@ -49,6 +51,7 @@ KINDS = {
         initial=((r"saliency_|local_shape_logits_", MASKS),),
         colors="bgr_coco",
         first=("base_base_layer_0", "base_base_layer_1"),
+        classes="coco",
     ),
     "centernet-hourglass": Kind(
         backbones=("hourglass104",),
@@ -63,6 +66,7 @@ KINDS = {
         initial=((r"(0_)?(saliency_|local_shape_logits_)", MASKS),),
         colors="bgr_coco",
         first=("pre_0_conv", "pre_0_bn"),
+        classes="coco",
     ),
     "dla34-imagenet": Kind(
         backbones=("dla34",),

@@ -10,9 +10,10 @@ from centermask_keras.data.coco_columns import read_categories
 from centermask_keras.data.coco_json import Faults, check_lists, read_json
 from centermask_keras.detectors import build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
+from centermask_keras.evaluation.lvis import coco_categories
 from centermask_keras.importers.checkpoint import read_checkpoint
 from centermask_keras.importers.convert import ImportReport, assign, convert
-from centermask_keras.importers.kinds import KINDS
+from centermask_keras.importers.kinds import KINDS, Kind
 from centermask_keras.training.run_folder import BEST_WEIGHTS, MADE_BY_A_RUN, RunFolder
 
 
@@ -35,7 +36,7 @@ def import_weights(file: Path, *, kind: str, config: Config, name: str, run_dir:
     _check_config(config, kind, name)
     if any(any(Path(run_dir).glob(pattern)) for pattern in MADE_BY_A_RUN):
         raise CenterMaskError(f"{run_dir}: expected a new folder, received one with a run. Pass another --run")
-    categories = _read_categories(config)
+    categories = _read_categories(config, KINDS[kind])
     tensors = read_checkpoint(file)
     detector = build_detector(config)
     values, report = convert(tensors, detector, KINDS[kind], source=str(file))
@@ -46,7 +47,7 @@ def import_weights(file: Path, *, kind: str, config: Config, name: str, run_dir:
     imported = {
         "kind": kind,
         "file": Path(file).name,
-        "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
+        "sha256": _sha256(file),
         "mapped": len(report.mapped),
         "left_out": _by_reason(report.left_out),
         "initial": _by_reason(report.initial),
@@ -77,11 +78,13 @@ def _check_config(config: Config, kind: str, name: str) -> None:
         )
 
 
-def _read_categories(config: Config) -> list[dict[str, int | str]]:
-    """Return the categories of the validation set; numbered names if its file is not there."""
+def _read_categories(config: Config, kind: Kind) -> list[dict[str, int | str]]:
+    """Return the categories of the validation set; without its file those of the checkpoint, or numbered ones."""
     path, count = Path(config.data.val.annotations), config.model.num_classes
     if not path.is_file():
-        return [{"id": index, "name": f"class {index}"} for index in range(count)]
+        coco = coco_categories()
+        known = coco if kind.classes == "coco" and count == len(coco) else {i: f"class {i}" for i in range(count)}
+        return [{"id": category, "name": text} for category, text in known.items()]
     faults, document = Faults(path), read_json(path)
     check_lists(document, faults, require_annotations=False)
     ids, names = ([], []) if faults.problems else read_categories(document["categories"], faults)
@@ -90,6 +93,11 @@ def _read_categories(config: Config) -> list[dict[str, int | str]]:
     if len(ids) != count:
         raise CenterMaskError(f"{path}: expected {count} categories (model.num_classes), received {len(ids)}")
     return [{"id": int(category), "name": text} for category, text in zip(ids, names, strict=True)]
+
+
+def _sha256(file: Path) -> str:
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _by_reason(reasons: dict[str, str]) -> dict[str, int]:

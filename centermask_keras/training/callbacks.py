@@ -9,6 +9,7 @@ the RunRecorder (`recorder.py`) counts, is what everything here goes by.
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -26,7 +27,7 @@ from centermask_keras.evaluation.predict import Evaluation, draw_examples, evalu
 from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.distribution import Replicas
-from centermask_keras.training.event_files import drop_events
+from centermask_keras.training.event_files import EVENT_FILES, drop_events, holds_events
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder
 from centermask_keras.training.state import Progress as RunProgress
 
@@ -172,33 +173,55 @@ class TensorBoardWriter(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._folder = run.tensorboard
+        self._file: Path | None = None
         if run.read_only:
             self._writer = tf.summary.create_noop_writer()
         else:
             drop_events(run.tensorboard, after=progress.epoch * steps_per_epoch)
-            self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+            self._file = self._create()
         self._validation = validation
         self._annotations = annotations
         self._steps_per_epoch = steps_per_epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         try:
-            self._write((epoch + 1) * self._steps_per_epoch, logs)
+            begin = self._file.stat().st_size if self._file else 0
+            count = self._write((epoch + 1) * self._steps_per_epoch, logs)
+            # TensorFlow drops a picture for which there is no room, and says nothing.
+            if self._file and not holds_events(self._file, start=begin, count=count):
+                raise self._error("a disk that did not take all of it")
         except tf.errors.OpError as error:  # of a full disk TensorFlow says "resource exhausted", as of memory
-            raise CenterMaskError(
-                f"{self._folder}: expected to write it, received: {error.message}. The last saved state is kept; "
-                "make room, and the same command continues"
-            ) from None
+            raise self._error(error.message) from None
 
-    def _write(self, step: int, logs: dict[str, float]) -> None:
+    def _create(self) -> Path:
+        """Begin a file, and return it."""
+        before = set(self._folder.glob(EVENT_FILES))
+        try:
+            self._writer = tf.summary.create_file_writer(str(self._folder))
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            raise self._error(error.message) from None
+        (created,) = set(self._folder.glob(EVENT_FILES)) - before
+        return created
+
+    def _error(self, received: str) -> CenterMaskError:
+        return CenterMaskError(
+            f"{self._folder}: expected to write it, received: {received}. The last saved state is kept; "
+            "make room, and the same command continues"
+        )
+
+    def _write(self, step: int, logs: dict[str, float]) -> int:
+        """Write an epoch, the picture before what is small, and return the number of events."""
+        evaluation = self._validation.evaluation
         with self._writer.as_default(step=step):
+            if evaluation:
+                picture = draw_examples(self._annotations, evaluation.results, count=EXAMPLES)
+                tf.summary.image("validation/examples", picture[None])
             for name, value in logs.items():
                 group = "train" if name in LOSSES else "validation" if "_a" in name else "run"
                 tf.summary.scalar(f"{group}/{name}", value)
-            if self._validation.evaluation:
-                picture = draw_examples(self._annotations, self._validation.evaluation.results, count=EXAMPLES)
-                tf.summary.image("validation/examples", picture[None])
         self._writer.flush()
+        return len(logs) + bool(evaluation)
 
 
 class TrainingDisplay(keras.callbacks.Callback):

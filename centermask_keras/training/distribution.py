@@ -135,6 +135,10 @@ def start_replicas(config: Config, name: str) -> Iterator[Replicas]:
         CenterMaskError: a worker does not come, or is lost on the way.
     """
     backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise ConfigError(
+            f"{name}: KERAS_BACKEND: expected tensorflow or jax for training, received {backend}. PyTorch only detects"
+        )
     if backend == "jax" and config.distribution == "mirrored":
         with _data_parallel() as count:
             yield _checked(Replicas(count), config, name)
@@ -142,9 +146,9 @@ def start_replicas(config: Config, name: str) -> Iterator[Replicas]:
     if config.distribution == "none":
         yield Replicas()
     elif backend != "tensorflow":
-        possible = "none or mirrored" if backend == "jax" else "none"
         raise ConfigError(
-            f"{name}: distribution: expected {possible} with the backend {backend}, received {config.distribution}"
+            f"{name}: distribution: expected none or mirrored with the backend {backend}, received "
+            f"{config.distribution}"
         )
     elif config.distribution == "mirrored":
         strategy = _mirrored_strategy()

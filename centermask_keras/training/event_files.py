@@ -25,6 +25,21 @@ def drop_events(folder: Path, *, after: int) -> None:
             write_file(folder, path.name, lambda partial, kept=kept: _write(partial, kept))
 
 
+def holds_events(path: Path, *, start: int, count: int) -> bool:
+    """Say whether a file holds a number of whole events from a byte on, and nothing else.
+
+    A record: its length in 8 bytes, their checksum in 4, the event, its checksum in 4.
+    """
+    place, end = start, path.stat().st_size
+    with path.open("rb") as file:
+        for _ in range(count):
+            if place >= end:
+                return False
+            file.seek(place)
+            place += 8 + 4 + int.from_bytes(file.read(8), "little") + 4
+    return place == end
+
+
 def _whole_records(path: Path) -> list[bytes]:
     records = []
     try:

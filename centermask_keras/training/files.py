@@ -4,6 +4,7 @@ Stage: training. A file is written beside its place, flushed to the disk, then r
 moment leaves the old file or the new one, never half of one.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from centermask_keras.errors import CenterMaskError
 PARTIAL = "partial.{name}"  # a prefix, because Keras insists on the ending of a weights file
 DIGEST = "{digest}"
 HDF5_REASON = re.compile(r"errno = \d+, error message = '([^']*)'")  # in its own errors, some of them RuntimeErrors
+FULL = {os.strerror(number) for number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))}
 DIGEST_LENGTH = 16  # hexadecimal digits: 64 bits, enough against damage
 
 
@@ -42,17 +44,18 @@ def write_file(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
         if reason is None:
             raise
         partial.unlink(missing_ok=True)
+        full = reason in FULL
         raise CenterMaskError(
-            f"{folder / name.replace(DIGEST, '*')}: expected to write it, received: {reason}. "
-            "The last saved state is kept; make room, and the same command continues"
+            f"{folder / name.replace(DIGEST, '*')}: expected to write it, received: {reason}. The last saved state is "
+            f"kept; {'make room' if full else 'put that right'}, and the same command continues"
         ) from None
     return path
 
 
-def reserve(path: Path, size: int) -> None:
-    """Find out whether a disk has room for a file of `size` bytes, by writing one.
+def check_room(path: Path, size: int) -> None:
+    """Find out whether a disk has room for a file of `size` bytes, by writing one; OSError where it has not.
 
-    For files that HDF5 writes over it: where the disk fills up under HDF5, the process crashes at its end.
+    For files that HDF5 writes in its place: where the disk fills up under HDF5, the process crashes at its end.
     """
     block = bytes(1 << 20)
     with path.open("wb", buffering=0) as file:
@@ -60,6 +63,7 @@ def reserve(path: Path, size: int) -> None:
             left = memoryview(block)[: size - start]
             while left:  # a full disk takes a part before it refuses
                 left = left[file.write(left) :]
+        os.fsync(file.fileno())  # some disks refuse only then
 
 
 def digest_of(path: Path) -> str:
@@ -75,6 +79,9 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # some file systems of networks cannot flush a folder
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
     finally:
         os.close(descriptor)
 

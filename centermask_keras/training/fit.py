@@ -95,12 +95,13 @@ def train(
     """
     console = console or Console()
     check_files(config, name)
+    _check_weights(config, name, weights)
     train_set, val_set = _load_datasets(config)
     _check_classes(config, name, train_set, val_set)
     _check_objects(train_set, val_set)
     if weights is not None and weights.is_dir():
         weights = weights / BEST_WEIGHTS
-    with start_replicas(config, name) as replicas:
+    with start_replicas(config, name) as replicas, StopRequest() as stop:
         if weights is not None:
             load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
         facts = {"configuration": config.to_json(), "versions": str(versions())}
@@ -113,7 +114,7 @@ def train(
         replicas.wait()  # until the chief has opened the folder
         if not replicas.is_chief:
             run, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
-        return _fit(config, run, train_set, val_set, weights, console, replicas)
+        return _fit(config, run, train_set, val_set, weights, console, replicas, stop)
 
 
 def _fit(
@@ -124,18 +125,20 @@ def _fit(
     weights: Path | None,
     console: Console,
     replicas: Replicas,
+    stop: StopRequest,
 ) -> TrainingResult:
     settings, steps = config.train, steps_per_epoch(config, train_set)
     schedule = _make_schedule(settings, steps)
     model, averaged = _build_models(config, schedule, weights, replicas)
     variables = _state_of(model, averaged, settings)
     progress = run.load_state(variables)
-    replicas.check_agreement({"run folder": run.path.name, "saved state": str(asdict(progress))})
-    record_start(run, progress)
+    # The chief has just written the record: who reads another one has another folder.
+    replicas.check_agreement({"run folder": str(run.read_record()), "saved state": str(asdict(progress))})
+    record_start(run, progress, replicas)
+    run.drop_metrics(after=progress.epoch)
     _announce(console, run, progress, config, replicas)
 
     counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
-    stop = StopRequest()
     display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
     average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=_jit_compile(replicas))
     recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
@@ -161,7 +164,7 @@ def _fit(
             lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
         )
 
-    with _explained(config, counters), display, stop:
+    with _explained(config, counters), display:
         _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
     run.update_record(finished=True)
     return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
@@ -237,6 +240,15 @@ def _load_datasets(config: Config) -> list[Annotations]:
     if problems:
         raise DataError(problems)
     return loaded
+
+
+def _check_weights(config: Config, name: str, weights: Path | None) -> None:
+    """Refuse what cannot learn: fresh residual branches end in a scale of 0, which frozen normalisation keeps."""
+    if getattr(config.model, "frozen_norm", False) and weights is None:
+        raise ConfigError(
+            f"{name}: model.frozen_norm: expected weights to begin with, received none: fresh ones would never learn. "
+            "Pass --weights (`centermask import FILE --from torchvision-resnet`), or --set model.frozen_norm=false"
+        )
 
 
 def _check_classes(config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:

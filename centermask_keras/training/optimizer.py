@@ -13,8 +13,10 @@ MOMENTUM = 0.9
 class L2SGD(keras.optimizers.SGD):
     """SGD with momentum and true L2: `l2` times a kernel is added to its gradient, before the momentum.
 
-    Keras' own `weight_decay` shrinks the weights beside the update instead. Kernels are the variables of more than one
-    axis: biases, and scales and shifts of normalisations, do not decay.
+    Keras' own `weight_decay` shrinks the weights beside the update instead, and its momentum holds the rates of the
+    steps that it remembers: a drop takes effect over twenty steps. Here v = momentum * v + gradient, and weights -=
+    rate * v.
+    Kernels are the variables of more than one axis: biases, and scales and shifts of normalisations, do not decay.
 
     Args:
         learning_rate: rate or schedule.
@@ -28,9 +30,12 @@ class L2SGD(keras.optimizers.SGD):
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Apply the gradient of one variable."""
+        gradient = keras.ops.cast(gradient, variable.dtype)
         if len(variable.shape) > 1:
-            gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
-        super().update_step(gradient, variable, learning_rate)
+            gradient = gradient + self.l2 * variable
+        velocity = self.momentums[self._get_variable_index(variable)]
+        self.assign(velocity, self.momentum * velocity + gradient)
+        self.assign_sub(variable, keras.ops.cast(learning_rate, variable.dtype) * velocity)
 
     def get_config(self) -> dict:
         return super().get_config() | {"l2": self.l2}

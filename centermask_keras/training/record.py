@@ -19,6 +19,7 @@ import centermask_keras
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
 from centermask_keras.training.state import Progress
 
@@ -32,13 +33,14 @@ def write_record(
     """Write what the run is made of; a run that continues must find what it began with.
 
     Raises:
-        ConfigError: the datasets or the initial weights are others than when the run began.
+        ConfigError: the datasets, the initial weights or the backend are others than when the run began.
     """
     ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
     data = {
         "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
         "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
         "initial_weights": describe_weights(weights),
+        "backend": keras.backend.backend(),
     }
     record = run.read_record()
     if "dataset" in record:
@@ -48,16 +50,17 @@ def write_record(
         name=name,
         config=json.loads(config.to_json()),
         seed=config.train.seed,
-        backend=keras.backend.backend(),
         finished=False,
     )
 
 
-def record_start(run: RunFolder, progress: Progress) -> None:
+def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None:
     """Add to the record when, where and with what training starts or continues, and from which step."""
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": progress.step,
+        "replicas": replicas.count,
+        "workers": replicas.workers,
         "versions": versions(),
         "git_commit": _git_commit(Path(centermask_keras.__file__).parents[1]),
         "hardware": {

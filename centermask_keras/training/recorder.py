@@ -63,7 +63,6 @@ class RunRecorder(keras.callbacks.Callback):
         self._saved = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._begin = time.perf_counter()
         if self._progress.step > epoch * self._steps_per_epoch:
             for mean, begun in zip(self._variables["metrics"], self._begun, strict=True):
                 mean.assign(begun)
@@ -82,7 +81,8 @@ class RunRecorder(keras.callbacks.Callback):
         self._run.save_weights(self._average.averaged, LAST_WEIGHTS)
         over = is_over(progress, self._settings)
         self.model.stop_training = over
-        if over or save.unit != "epochs" or progress.epoch % save.every == 0:
+        best = progress.best_epoch == progress.epoch  # its weights are written: the state must not fall behind them
+        if over or best or save.unit != "epochs" or progress.epoch % save.every == 0:
             self._save()
         if not over:
             self.stop_if_asked()
@@ -105,8 +105,8 @@ class RunRecorder(keras.callbacks.Callback):
 
     def _save(self) -> None:
         now = time.perf_counter()
-        self._progress.seconds += now - self._begin
-        self._begin = self._saved = now
+        self._progress.seconds += now - self._saved
+        self._saved = now
         samples, seconds = self._counters.to_dict(), self._progress.seconds
         self._run.update_record(epochs=self._progress.epoch, seconds=seconds, samples=samples)
         fill_variables(self.model)

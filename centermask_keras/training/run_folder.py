@@ -7,6 +7,7 @@ after it is written again, and replaces it.
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.event_files import EVENT_FILES
-from centermask_keras.training.files import PARTIAL, reserve, write_file
+from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, Progress, StateFiles, Variables
 
 CONFIG = "config.json"
@@ -27,10 +28,12 @@ RECORD = "run.json"
 TENSORBOARD = "tensorboard"
 NAN_BATCH = "nan_batch_step_{step}.npz"
 MADE_BY_A_RUN = (
-    *(CONFIG, BEST_WEIGHTS, LAST_WEIGHTS, STATE_FILES, METRICS, RECORD),
+    *(STATE_FILES, BEST_WEIGHTS, LAST_WEIGHTS, METRICS),
     *(f"{TENSORBOARD}/{EVENT_FILES}", f"{TENSORBOARD}/{PARTIAL.format(name=EVENT_FILES)}"),
     *(NAN_BATCH.format(step="*"), PARTIAL.format(name="*")),
+    *(CONFIG, RECORD),
 )
+"""In the order in which they go: a run that is half deleted must still be known for another one."""
 HDF5_OVERHEAD = 4096  # bytes for each variable, about twice what was measured
 START_ANEW = "Pass another --run, or --overwrite to start anew"
 
@@ -56,14 +59,15 @@ class RunFolder:
 
     def save_weights(self, model: keras.Model, name: str) -> None:
         """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
-        size = sum(HDF5_OVERHEAD + weights.nbytes for weights in model.get_weights())
+        if self.read_only:
+            return
+        sizes = [math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights]
 
         def write(partial: Path) -> None:
-            reserve(partial, size)
+            check_room(partial, sum(sizes) + HDF5_OVERHEAD * len(sizes))
             model.save_weights(partial)
 
-        if not self.read_only:
-            write_file(self.path, name, write)
+        write_file(self.path, name, write)
 
     def save_state(self, progress: Progress, variables: Variables) -> None:
         """Write everything that training needs to continue (`StateFiles.save`)."""
@@ -83,7 +87,16 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add an epoch; rows of this or a later epoch, left by a run that was killed, go."""
-        rows = [old for old in self.read_metrics() if int(old["epoch"]) < row["epoch"]] + [row]
+        self._write_metrics([old for old in self.read_metrics() if int(old["epoch"]) < row["epoch"]] + [row])
+
+    def drop_metrics(self, *, after: int) -> None:
+        """Remove the rows of later epochs, which a run that was killed wrote beyond its last state."""
+        rows = self.read_metrics()
+        kept = [row for row in rows if int(row["epoch"]) <= after]
+        if len(kept) < len(rows):
+            self._write_metrics(kept)
+
+    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
         columns = list(dict.fromkeys(column for entry in rows for column in entry))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -95,13 +95,13 @@ class StateFiles:
         """
         paths = self._paths()
         for path in reversed(paths):
-            if digest_of(path) == _digest(path):
+            if _found(path) == _digest(path):
                 self._good = path
                 return _read(path, variables)
             self.damaged.append(path)
         if paths:
             raise CenterMaskError(
-                f"{paths[-1]}: expected a file of the digest in its name, received {digest_of(paths[-1])}; no older "
+                f"{paths[-1]}: expected a file of the digest in its name, received {_found(paths[-1])}; no older "
                 "state is whole. Pass --overwrite to start anew"
             )
         return Progress()
@@ -118,6 +118,14 @@ def _number(path: Path) -> int:
 
 def _digest(path: Path) -> str:
     return STATE_NAME.fullmatch(path.name)[2]
+
+
+def _found(path: Path) -> str:
+    """Return the digest of what is in a state, or why it cannot be read."""
+    try:
+        return digest_of(path)
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _read(path: Path, variables: Variables) -> Progress:

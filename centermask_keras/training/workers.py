@@ -1,13 +1,16 @@
 """Workers: processes on several machines that train together, and what is said when one is missing.
 
-Stage: training. `TF_CONFIG` or Slurm tells each worker who it is and where the others are. TensorFlow waits for a
-missing one without an end and without a word; a thread that knocks at the ports of the others puts that right.
+Stage: training. `TF_CONFIG` or Slurm tells each worker who it is and where the others are. They meet before TensorFlow
+starts (`rendezvous.py`). While they train, TensorFlow waits for one that died without an end and without a word; a
+thread that knocks at the ports of the others puts that right.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -17,6 +20,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context as eager_context  # has no public name
 
 from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.training.rendezvous import meet, split_address
 
 START_SECONDS = 300
 """For all workers to come: programs start at different speeds."""
@@ -36,6 +40,7 @@ COLLECTIVE_ERRORS = (
     tf.errors.InternalError,
 )
 """What a step raises when the collectives were given up: which one depends on where it stood."""
+ABORTED = re.compile(r"Collective ops is aborted by: (.*?)\nThe error could be", re.DOTALL)
 
 
 @dataclass
@@ -44,10 +49,12 @@ class Watch:
 
     Attributes:
         peers: addresses `host:port` by the number of the worker.
+        tasks: the numbers of all workers by what TensorFlow calls them.
         lost: what to say of the first one that was lost.
     """
 
     peers: dict[int, str]
+    tasks: dict[str, int] = field(default_factory=dict)
     lost: str | None = None
     _seen: dict[int, float] = field(default_factory=dict)
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -67,10 +74,22 @@ class Watch:
 
     def explain(self, error: tf.errors.OpError) -> str:
         """Say what an error of the collectives comes from."""
-        missing = self.missing()
-        if self.lost or not missing:
-            return self.lost or f"received: {str(error.message).strip().splitlines()[-1]}"
-        return f"{_names(self.peers, missing)}: expected to answer, received nothing"
+        if self.lost:
+            return self.lost
+        if missing := self.missing():
+            return f"{_names(self.peers, missing)}: expected to answer, received nothing; see what it printed"
+        found = ABORTED.search(error.message)
+        if found is None:
+            return f"received: {str(error.message).strip().splitlines()[-1]}"
+        if silent := self._silent(found[1]):
+            return f"{_names(self.peers, silent)}: expected a sign of life, received none for {HEARTBEAT_SECONDS} s"
+        return f"received: {found[1].splitlines()[0]}"
+
+    def _silent(self, reason: str) -> list[int]:
+        """Return the workers of whom TensorFlow says that they are there but frozen."""
+        named = [self.tasks[line] for line in reason.splitlines() if line in self.tasks]
+        silent = named if "heartbeats" in reason else [0] if "CoordinationService/Heartbeat" in reason else []
+        return [worker for worker in silent if worker in self.peers]
 
     def _run(self) -> None:
         while not self._closed.wait(KNOCK_SECONDS):
@@ -95,52 +114,52 @@ def connect_workers(name: str) -> tuple[tf.distribute.MultiWorkerMirroredStrateg
 
     Raises:
         ConfigError: the environment names no workers.
-        CenterMaskError: a worker did not come within `START_SECONDS`.
+        CenterMaskError: a worker did not come within `START_SECONDS`, or has other addresses; or a port is in use.
     """
     resolver = _find_cluster(name)
     spec, task = resolver.cluster_spec().as_dict(), (resolver.task_type, resolver.task_id)
-    addresses = [
-        (job, index, address) for job in ("chief", "worker") for index, address in enumerate(spec.get(job, ()))
-    ]
-    numbers = {(job, index): number for number, (job, index, _) in enumerate(addresses)}
+    members = [(job, index, address) for job in ("chief", "worker") for index, address in enumerate(spec.get(job, ()))]
+    numbers = {(job, index): number for number, (job, index, _) in enumerate(members)}
     if set(spec) - {"chief", "worker"} or task not in numbers:
         raise ConfigError(
             f"{name}: distribution: expected workers (and a chief) in TF_CONFIG, this process one of them, received "
             f"the jobs {', '.join(spec)} and the task {task[0]} {task[1]}"
         )
-    watch = Watch({number: row[2] for number, row in enumerate(addresses) if number != numbers[task]})
-    return _start(resolver, watch), numbers[task], len(addresses), watch
+    worker, addresses = numbers[task], [address for _, _, address in members]
+    _check_addresses(addresses)
+    meet(addresses, worker, START_SECONDS)
+    tasks = {f"/job:{job}/replica:0/task:{index}": number for (job, index), number in numbers.items()}
+    watch = Watch({number: address for number, address in enumerate(addresses) if number != worker}, tasks)
+    return _start(resolver), worker, len(addresses), watch
 
 
-def _start(resolver: tf.distribute.cluster_resolver.ClusterResolver, watch: Watch) -> tf.distribute.Strategy:
-    """Start TensorFlow's server and wait for the others, in a thread: TensorFlow's own wait has no end."""
-    found: dict[str, object] = {}
-
-    def start() -> None:
+def _check_addresses(addresses: list[str]) -> None:
+    for address in addresses:
         try:
-            found["strategy"] = tf.distribute.MultiWorkerMirroredStrategy(resolver)
-        except BaseException as error:
-            found["error"] = error
+            split_address(address)
+        except ValueError:
+            raise ConfigError(f"TF_CONFIG: expected addresses host:port, received {address!r}") from None
 
+
+def _start(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tf.distribute.Strategy:
+    """Start TensorFlow's server, which waits for those of the others."""
     _be_patient(resolver.cluster_spec().as_dict())
-    thread = threading.Thread(target=start, daemon=True, name="start of workers")
-    thread.start()
-    thread.join(START_SECONDS)
-    if "strategy" in found:
-        return found["strategy"]
-    error = found.get("error")
-    if isinstance(error, RuntimeError) and "program startup" in str(error):
+    # It has no deadline and holds Python's lock: a worker that died just now would be waited for without an end.
+    faulthandler.dump_traceback_later(START_SECONDS, exit=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (tf.errors.OpError, RuntimeError) as error:
+        if "program startup" in str(error):
+            raise CenterMaskError(
+                "distribution multi_worker: expected to come before anything else in TensorFlow, received a process "
+                "that has used it. Start a new one"
+            ) from None
         raise CenterMaskError(
-            "distribution multi_worker: expected to come before anything else in TensorFlow, received a process that "
-            "has used it. Start a new one"
+            f"expected TensorFlow to connect the workers, received: {str(error).splitlines()[0]}. See what the "
+            "others printed, and start all of them again"
         ) from None
-    missing = watch.missing()
-    reason = f"{_names(watch.peers, missing)} not there after {START_SECONDS} s" if missing else "all there"
-    detail = f": {str(error).splitlines()[0]}" if error else ""
-    raise CenterMaskError(
-        f"expected all {len(watch.peers) + 1} workers, {reason}{detail}. Start them within {START_SECONDS} s of each "
-        "other, with the same addresses, whose ports must be reachable"
-    )
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _be_patient(spec: dict[str, list[str]]) -> None:
@@ -186,9 +205,8 @@ def _read_slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
 
 
 def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection(split_address(address), timeout=KNOCK_SECONDS).close()
     except OSError:
         return False
     return True

@@ -9,7 +9,7 @@ import tensorflow as tf
 from centermask_keras.decode.fcos import decode_fcos
 from centermask_keras.targets.fcos import encode_fcos
 
-HW, CLASSES = (256, 320), 4
+HW, CLASSES, LEAST = (256, 320), 4, 0.05
 LEVELS_HW = [tuple(-(-side // stride) for side in HW) for stride in (8, 16, 32, 64, 128)]
 
 
@@ -42,7 +42,8 @@ def test_decoded_targets_are_the_ground_truth():
         "float32",
     )
     classes = np.array([[0, 1, 2, 3], [3, 3, 1, 0]], "int32")
-    found = {k: np.asarray(v) for k, v in decode_fcos(*perfect_outputs(boxes, classes), num_detections=20).items()}
+    decoded = decode_fcos(*perfect_outputs(boxes, classes), num_detections=20, least_score=LEAST)
+    found = {k: np.asarray(v) for k, v in decoded.items()}
     for row in range(2):
         assert found["valid"][row].sum() == 4
         decoded = found["boxes"][row][found["valid"][row]]
@@ -61,7 +62,8 @@ def test_scores_are_the_root_of_class_times_centerness_and_unlikely_classes_do_n
     class_logits[1][0, 5, 6, 0] = limit + 1e-3
     class_logits[2][0, 1, 1, 0] = limit - 1e-3
     centerness[0][0, 3, 4] = 1.0
-    found = {k: np.asarray(v)[0] for k, v in decode_fcos(class_logits, distances, centerness, num_detections=5).items()}
+    decoded = decode_fcos(class_logits, distances, centerness, num_detections=5, least_score=LEAST)
+    found = {k: np.asarray(v)[0] for k, v in decoded.items()}
     sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
     expected = [math.sqrt(sigmoid(2) * sigmoid(1)), math.sqrt(sigmoid(limit + 1e-3) / 2)]
     assert found["valid"].tolist() == [True, True, False, False, False]
@@ -73,12 +75,26 @@ def test_scores_are_the_root_of_class_times_centerness_and_unlikely_classes_do_n
     np.testing.assert_allclose(found["boxes"][1], [104 - 16, 88 - 16, 104 + 16, 88 + 16])
 
 
+def test_empty_boxes_take_no_place():
+    """Early in training ReLU leaves many: they overlap nothing, and would fill all rows."""
+    class_logits = [np.full((1, *hw, 1), -20.0, "float32") for hw in LEVELS_HW]
+    centerness = [np.full((1, *hw, 1), 5.0, "float32") for hw in LEVELS_HW]
+    distances = [np.zeros((1, *hw, 4), "float32") for hw in LEVELS_HW]
+    class_logits[0][:] = 6.0
+    class_logits[1][0, 2, 3] = 3.0
+    distances[1][0, 2, 3] = 2.0
+    found = decode_fcos(class_logits, distances, centerness, num_detections=5, least_score=LEAST)
+    assert np.asarray(found["valid"]).tolist() == [[True, False, False, False, False]]
+
+
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["dynamic", "xla"])
 def test_sizes_may_be_unknown_until_the_graph_runs(jit_compile):
     outputs = perfect_outputs(np.array([[[10, 20, 40, 60]]], "float32"), np.array([[2]], "int32"))
     signature = [[tf.TensorSpec([None, None, None, level.shape[-1]]) for level in part] for part in outputs]
     decode = tf.function(
-        lambda *parts: decode_fcos(*parts, num_detections=7), input_signature=signature, jit_compile=jit_compile
+        lambda *parts: decode_fcos(*parts, num_detections=7, least_score=LEAST),
+        input_signature=signature,
+        jit_compile=jit_compile,
     )
     found = decode(*outputs)
     assert found["boxes"].shape[1] == 7 and int(tf.reduce_sum(tf.cast(found["valid"], "int32"))) == 1

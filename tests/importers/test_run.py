@@ -8,6 +8,7 @@ import pytest
 import centermask_keras as cm
 from centermask_keras.cli import CheckpointKind, main
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.evaluation.lvis import coco_categories
 from centermask_keras.importers import run as importer
 from centermask_keras.importers.convert import assign, convert
 from centermask_keras.importers.kinds import KINDS
@@ -40,6 +41,23 @@ def test_an_imported_folder_loads_with_the_weights_of_the_checkpoint(small, tmp_
     assert record["imported"]["kind"] == "centernet-dla34" and len(record["imported"]["sha256"]) == 64
     assert record["imported"]["mapped"] == len(report.mapped)
     assert len(record["categories"]) == config.model.num_classes
+
+
+def test_weights_of_coco_know_their_classes_without_the_annotations(small, tmp_path, config):
+    """What they find is evaluated on COCO, whose ids have gaps."""
+    section = {"num_classes": 80}
+    assert categories_of_import(config.model_copy(update={"model": config.model.model_copy(update=section)})) == [
+        {"id": category, "name": name} for category, name in coco_categories().items()
+    ]
+    run_import(tmp_path, config)  # of 5 classes: nobody knows which
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [row["name"] for row in record["categories"]] == [f"class {index}" for index in range(5)]
+
+
+def categories_of_import(config):
+    missing = config.data.val.model_copy(update={"annotations": "missing.json"})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"val": missing})})
+    return importer._read_categories(config, KINDS["centernet-dla34"])
 
 
 def test_the_report_has_a_line_for_every_tensor_and_a_total(small, tmp_path, config, tensors):

@@ -142,21 +142,47 @@ def test_layer_in_a_model_takes_any_height_and_width(jit_compile):
         np.testing.assert_allclose(dynamic(features), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("strides", "groups"), [(2, 1), (1, 3), (2, 3)])
-def test_strides_and_groups_equal_the_loop_at_every_other_cell_and_group_by_group(strides, groups):
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((BATCH, HEIGHT, WIDTH, 6)).astype("float32")
-    hw = (-(-HEIGHT // strides), -(-WIDTH // strides))
-    offsets = rng.uniform(-3, 3, (BATCH, *hw, 18)).astype("float32")
-    mask = rng.uniform(0, 1, (BATCH, *hw, 9)).astype("float32")
-    kernel = rng.standard_normal((3, 3, 6 // groups, 6)).astype("float32")
-    # The loop runs at every cell; those in between get any offsets and are left out.
+def naive_with_strides_and_groups(features, offsets, mask, kernel, strides, groups):
+    """Run the loop at every cell, group by group; cells in between get no shift and are left out."""
     dense_offsets, dense_mask = np.zeros((BATCH, HEIGHT, WIDTH, 18)), np.zeros((BATCH, HEIGHT, WIDTH, 9))
     dense_offsets[:, ::strides, ::strides], dense_mask[:, ::strides, ::strides] = offsets, mask
     parts = zip(np.split(features, groups, axis=-1), np.split(kernel, groups, axis=-1), strict=True)
     dense = np.concatenate([naive_deform_conv(x, dense_offsets, dense_mask, k) for x, k in parts], axis=-1)
-    received = deform_conv2d(features, offsets, mask, kernel, strides=strides, groups=groups)
-    np.testing.assert_allclose(received, dense[:, ::strides, ::strides], atol=1e-5)
+    return dense[:, ::strides, ::strides]
+
+
+def draw_with_strides_and_groups(strides, groups):
+    hw = (-(-HEIGHT // strides), -(-WIDTH // strides))
+    whole = np.random.randint(-3, 3, (BATCH, *hw, 18))
+    offsets = whole + np.random.uniform(0.05, 0.95, whole.shape)  # no closer to a kink of the sampling
+    features = np.random.standard_normal((BATCH, HEIGHT, WIDTH, 6))
+    return features, offsets, np.random.uniform(0, 1, (BATCH, *hw, 9)), np.random.normal(size=(3, 3, 6 // groups, 6))
+
+
+@pytest.mark.parametrize(("strides", "groups"), [(2, 1), (1, 3), (2, 3)])
+def test_strides_and_groups_equal_the_loop_at_every_other_cell_and_group_by_group(strides, groups):
+    arguments = draw_with_strides_and_groups(strides, groups)
+    received = deform_conv2d(*(a.astype("float32") for a in arguments), strides=strides, groups=groups)
+    np.testing.assert_allclose(received, naive_with_strides_and_groups(*arguments, strides, groups), atol=1e-5)
+
+
+@pytest.mark.parametrize("index", range(4), ids=NAMES)
+def test_gradients_with_strides_and_groups_equal_differences_of_the_loop(index):
+    double = draw_with_strides_and_groups(2, 3)
+    arguments = [tf.constant(a, tf.float32) for a in double]
+    weights = np.random.standard_normal((BATCH, 2, 3, 6))
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        loss = tf.reduce_sum(deform_conv2d(*arguments, strides=2, groups=3) * weights.astype("float32"))
+    gradient = tape.gradient(loss, arguments[index]).numpy()
+    step = 1e-4
+    for place in np.random.permutation(gradient.size)[:20]:
+        difference = 0.0
+        for sign in (1, -1):
+            moved = [a.copy() for a in double]
+            moved[index].flat[place] += sign * step
+            difference += sign * np.sum(naive_with_strides_and_groups(*moved, 2, 3) * weights)
+        np.testing.assert_allclose(gradient.flat[place], difference / (2 * step), atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("strides", "groups"), [(1, 2), (2, 1), (2, 2)])

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
-from centermask_keras.training import fit, recorder
+from centermask_keras.training import callbacks, fit, recorder
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.recorder import RunRecorder
 from centermask_keras.training.run_folder import RunFolder
@@ -211,6 +212,23 @@ def test_sigterm_saves_and_ends_in_an_epoch_and_in_a_validation(tiny):
     assert_same_weights(tiny)
 
 
+def test_sigterm_before_the_first_step_is_heeded(tiny, monkeypatch):
+    """TensorFlow's strategy for workers leaves a handler behind that swallows it."""
+    build = fit._build_models
+
+    def terminated(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*arguments)
+
+    monkeypatch.setattr(fit, "_build_models", terminated)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(InterruptedTraining, match="after step 1"):
+            tiny.train(tiny.config())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Together(Replicas):
     """A worker that others tell what to do: `asked` answers its questions in turn, then with no."""
 
@@ -242,7 +260,7 @@ def test_what_another_worker_wants_is_done_here(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("save", "saved"),
     [
-        (["train.save.every=2"], [(2, 6), (4, 12), (5, 15)]),  # the last epoch is always saved
+        (["train.save.every=2"], [(1, 3), (2, 6), (4, 12), (5, 15)]),  # the best and the last epoch are always saved
         (["train.save.every=4", "train.save.unit=steps"], [(1, 3), (1, 4), (2, 6), (2, 8), (3, 9)]),
         (["train.save.every=2", "train.save.unit=minutes"], [(0, 2), (1, 3), (1, 5), (2, 6), (2, 8), (3, 9)]),
     ],
@@ -269,9 +287,38 @@ def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
         count(self, batch, logs)
 
     monkeypatch.setattr(RunRecorder, "on_train_batch_end", count_a_minute_later)
+    tiny.mask_ap = lambda model: 0.5
     epochs = 5 if "unit" not in save[-1] else 3
     tiny.train(tiny.config(f"train.epochs={epochs}", *save))
     assert points == saved
+
+
+@pytest.mark.parametrize("every", [1, 2, 9])
+def test_seconds_are_those_of_all_epochs(every, tiny, monkeypatch):
+    """Whether saved or not: a clock moves in the validations alone."""
+    now = [100.0]
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    tiny.evaluating = lambda: now.append(now.pop() + 10)
+    tiny.mask_ap = lambda model: 0.5
+    result = tiny.train(tiny.config(f"train.save.every={every}"))
+    assert result.seconds == 40.0 == RunFolder(result.run_dir).read_record()["seconds"]
+
+
+def test_the_best_weights_are_never_those_of_a_lost_branch(tiny):
+    """Where steps are not repeated bit for bit, the APs after a kill are others than before."""
+    scripted = iter([0.1, 0.2, 0.9, 0.15, 0.12])
+    tiny.mask_ap = lambda model: next(scripted)
+    tiny.events = {10: "kill"}  # after the best epoch, before its turn to be saved
+    config = tiny.config("train.save.every=2")
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(config)
+    best = tiny.saved_weights()
+    tiny.events = {}
+    result = tiny.train(config)
+    record = RunFolder(result.run_dir).read_record()["best"]
+    assert (result.best_mask_ap, result.best_epoch) == (0.9, 3) == (record["mask_ap"], record["epoch"])
+    for before, now in zip(best, tiny.saved_weights(), strict=True):
+        np.testing.assert_array_equal(before, now)
 
 
 def test_patience_ends_a_run(tiny):
@@ -307,18 +354,52 @@ def test_patience_survives_a_kill(tiny, monkeypatch):
     assert len(tiny.evaluated) == 4 and RunFolder(result.run_dir).read_record()["finished"] is True
 
 
+def fill(filler):
+    """Leave no room on the disk of a file."""
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(512))
+
+
+def test_a_picture_that_finds_no_room_stops_the_run(tiny, small_disk, monkeypatch):
+    """TensorFlow drops a record of more than 4 KiB without a word, even if there is room again a moment later."""
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 100, 100, 3), np.uint8)
+    filler = small_disk / "filler"
+    write = callbacks.TensorBoardWriter._write
+
+    def write_and_make_room(self, *arguments):
+        try:
+            return write(self, *arguments)
+        finally:
+            filler.unlink(missing_ok=True)
+
+    monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: pictures[len(tiny.evaluated) - 1])
+    config = tiny.config()
+    tiny.train(config, run="whole")
+    tiny.evaluated.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "draw_examples", lambda *_, count: full_at_the_third(tiny, pictures, filler))
+        patch.setattr(callbacks.TensorBoardWriter, "_write", write_and_make_room)
+        with pytest.raises(CenterMaskError, match=r"tensorboard: expected to write it, received"):
+            tiny.train(config, run="disk/parts")
+    del tiny.evaluated[2:]
+    tiny.train(config, run="disk/parts")
+    assert_same_run(tiny.tmp_path / "whole", small_disk / "parts")
+
+
+def full_at_the_third(tiny, pictures, filler):
+    """Draw a picture; the disk is full from the third one on."""
+    if len(tiny.evaluated) == 3:
+        fill(filler)
+    return pictures[len(tiny.evaluated) - 1]
+
+
 def test_a_full_disk_stops_and_leaves_the_last_good_state(tiny, small_disk):
     """The disk is full from the eighth batch on: the third epoch cannot be written."""
     config = tiny.config("train.epochs=4")
     tiny.train(config, run="whole")
     filler = small_disk / "filler"
-
-    def fill():
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(512))
-
-    tiny.events = {7: fill}
+    tiny.events = {7: lambda: fill(filler)}
     with pytest.raises(CenterMaskError, match=r"expected to write it, received: No space left on device\. "):
         tiny.train(config, run="disk/parts")
     before = state_of(small_disk / "parts")

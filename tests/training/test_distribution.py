@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -213,3 +214,15 @@ def test_what_one_worker_wants_all_know(chief, worker):
 def test_the_value_of_the_chief_arrives_exactly(value):
     assert SecondOfTwo(np.array([value]).view(np.int64)).of_chief(0.25) == value
     assert Replicas().of_chief(value) == value
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy", "openvino"])
+def test_other_backends_do_not_train(backend, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with (
+        pytest.raises(
+            ConfigError, match=f"mine.json: KERAS_BACKEND: expected tensorflow or jax .*, received {backend}"
+        ),
+        start_replicas(load_config(DEMO), "mine.json"),
+    ):
+        pass

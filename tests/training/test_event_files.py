@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from centermask_keras.training.event_files import drop_events
+from centermask_keras.training.event_files import drop_events, holds_events
 
 
 def write_events(folder, steps):
@@ -39,3 +39,15 @@ def test_a_half_written_event_goes_with_the_later_ones(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     drop_events(tmp_path, after=3)
     assert steps_in(path) == [3]
+
+
+def test_what_was_not_written_is_found_out(tmp_path):
+    path = write_events(tmp_path, [3, 6, 9])
+    content = path.read_bytes()
+    assert holds_events(path, start=0, count=4)  # TensorFlow begins with one that says which version it is
+    size = len(content)
+    assert not holds_events(path, start=0, count=3) and not holds_events(path, start=0, count=5)
+    path.write_bytes(content[: size - 5])
+    assert not holds_events(path, start=0, count=4)
+    path.write_bytes(content[: size - 5] + content)
+    assert not holds_events(path, start=0, count=8)

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_run_writes_its_files(tiny):
     assert record["best"]["mask_ap"] == result.best_mask_ap and record["best"]["epoch"] == result.best_epoch
     assert load_config(folder / "config.json").model_dump(mode="json") == record["config"]
     (start,) = record["starts"]
-    assert start["step"] == 0 and "CPU" in start["hardware"]["device"]
+    assert (start["step"], start["replicas"], start["workers"]) == (0, 1, 1) and "CPU" in start["hardware"]["device"]
     assert {"keras", "tensorflow", "numpy", "python", "centermask_keras"} == start["versions"].keys()
 
 
@@ -146,6 +147,13 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(tiny):
     assert not (tiny.tmp_path / "run").exists()
 
 
+def test_frozen_normalisation_without_weights_is_told_before_anything_is_written(tiny):
+    config = load_config(Path(__file__).parents[2] / "configs" / "fcos_resnet101.json")
+    with pytest.raises(ConfigError, match=r"my\.json: model\.frozen_norm: expected weights .*received none.*--weights"):
+        tiny.train(config)
+    assert not (tiny.tmp_path / "run").exists()
+
+
 def test_wrong_number_of_classes_is_told_before_anything_is_written(tiny):
     with pytest.raises(ConfigError) as caught:
         tiny.train(tiny.config("model.num_classes=80"))
@@ -178,6 +186,16 @@ def test_nan_stops_at_its_step_and_keeps_the_batch(tiny):
         np.testing.assert_array_equal(batch["image"], tiny.batch(7)["image"])
     state = state_of(tiny.tmp_path / "run")
     assert state["optimizer/0"] == 6 and all(np.isfinite(array).all() for array in state.values())
+
+
+def test_a_run_is_not_continued_on_another_backend(tiny, monkeypatch):
+    tiny.events = {4: "kill"}
+    with pytest.raises(tf.errors.OpError):
+        tiny.train(tiny.config())
+    tiny.events = {}
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ConfigError, match=r'run\.json: backend: expected "tensorflow", received "jax"'):
+        tiny.train(tiny.config())
 
 
 def test_an_unreadable_image_is_raised_as_it_is(tiny):
@@ -229,4 +247,11 @@ def test_tensorboard_gets_losses_rate_figures_and_pictures(tiny):
 def test_a_dataset_without_objects_is_refused(tiny):
     tiny.val_set.crowd[:] = True
     with pytest.raises(CenterMaskError, match=r"expected objects that are not crowds, received none"):
+        tiny.train(tiny.config())
+
+
+def test_a_file_in_the_place_of_tensorboards_folder_is_named(tiny):
+    (tiny.tmp_path / "run").mkdir()
+    (tiny.tmp_path / "run" / "tensorboard").touch()
+    with pytest.raises(CenterMaskError, match=r"tensorboard: expected to write it, received"):
         tiny.train(tiny.config())

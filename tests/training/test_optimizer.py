@@ -19,12 +19,13 @@ def test_sgd_adds_l2_to_the_gradient_of_kernels_before_the_momentum():
     velocity = [np.zeros((2, 3)), np.zeros(3)]
     optimizer = L2SGD(0.1, l2=0.5, momentum=0.9)
     optimizer.build([kernel, bias])
-    for _ in range(4):
+    for rate in (0.1, 0.1, 0.01, 0.01):  # a drop takes effect at once
+        optimizer.learning_rate = rate
         gradients = [rng.normal(size=(2, 3)), rng.normal(size=(3,))]
         optimizer.apply([np.asarray(gradient, "float32") for gradient in gradients], [kernel, bias])
         for index, decay in enumerate((0.5, 0.0)):
             velocity[index] = 0.9 * velocity[index] + gradients[index] + decay * expected[index]
-            expected[index] = expected[index] - 0.1 * velocity[index]
+            expected[index] = expected[index] - rate * velocity[index]
     np.testing.assert_allclose(kernel, expected[0], rtol=1e-5)
     np.testing.assert_allclose(bias, expected[1], rtol=1e-5)
 

@@ -132,3 +132,27 @@ def test_a_record_of_another_form_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(CenterMaskError, match=r"run\.json: expected a JSON object, received list"):
         RunFolder(tmp_path).read_record()
+
+
+def test_a_deletion_that_is_killed_leaves_the_configuration_until_the_states_are_gone(tmp_path, monkeypatch):
+    config = load_config(DEMO)
+    open_run(tmp_path, config, overwrite=False).update_record(finished=False)
+    for number in (1, 2):
+        (tmp_path / f"state_{number:06}_0123456789abcdef.npz").touch()
+    unlink, gone = Path.unlink, []
+    monkeypatch.setattr(Path, "unlink", lambda self, **how: (gone.append(self.name), unlink(self, **how)))
+    open_run(tmp_path, config, overwrite=True)
+    assert [name for name in gone if name.startswith("state_")] == gone[:2]
+    assert gone[-2:] == ["config.json", "run.json"]
+
+
+def test_rows_beyond_the_state_go(tmp_path):
+    run = RunFolder(tmp_path)
+    run.drop_metrics(after=0)
+    assert not (tmp_path / "metrics.csv").exists()
+    for epoch in (1, 2, 3):
+        run.append_metrics({"epoch": epoch, "loss": 0.5})
+    run.drop_metrics(after=2)
+    assert [row["epoch"] for row in run.read_metrics()] == ["1", "2"]
+    run.drop_metrics(after=0)
+    assert run.read_metrics() == []

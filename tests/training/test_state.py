@@ -1,11 +1,14 @@
 """States: what is written comes back, damage is seen, the good one before is used and kept."""
 
+import errno
+
 import keras
 import numpy as np
 import pytest
 
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.training import state
+from centermask_keras.training.files import digest_of
 from centermask_keras.training.state import Progress, StateFiles
 
 
@@ -99,3 +102,20 @@ def test_a_write_that_dies_halfway_is_never_the_newest(tmp_path, monkeypatch):
     assert again.load(variables_of(0)).step == 1 and not again.damaged
     again.save(Progress(step=2), variables_of(2))  # in the place of what was left behind
     assert not list(tmp_path.glob("partial.*"))
+
+
+def test_a_state_that_the_disk_cannot_read_is_passed_over(tmp_path, monkeypatch):
+    states = StateFiles(tmp_path)
+    variables = {"model": [keras.Variable([1.0])]}
+    states.save(Progress(step=1), variables)
+    states.save(Progress(step=2), variables)
+    newest = max(tmp_path.glob("state_*.npz"))
+
+    def digest(path):
+        if path == newest:
+            raise OSError(errno.EIO, "Input/output error")
+        return digest_of(path)
+
+    monkeypatch.setattr(state, "digest_of", digest)
+    again = StateFiles(tmp_path)
+    assert again.load(variables).step == 1 and again.damaged == [newest]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import ConfigError
@@ -24,6 +25,12 @@ def variables(ports: list[int], worker: int) -> dict[str, str]:
     """Return what tells a process which worker it is."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})}
+
+
+def data_paths(folder: Path) -> list[str]:
+    """Return the overrides that point a configuration to a folder of shapes."""
+    paths = [f'data.{split}.annotations="{folder / split}.json"' for split in ("train", "val")]
+    return paths + [f'data.{split}.images="{folder / split}"' for split in ("train", "val")]
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:
@@ -70,6 +77,29 @@ def test_another_cluster_is_refused(text, monkeypatch):
         connect_workers("mine.json")
 
 
+def test_an_address_without_port_is_refused(monkeypatch):
+    cluster = {"cluster": {"worker": ["127.0.0.1", "127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(ConfigError, match=r"TF_CONFIG: expected addresses host:port, received '127\.0\.0\.1'"):
+        connect_workers("mine.json")
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_one_process_of_two_names_the_other_and_ends(worker, tmp_path, spawn, free_ports):
+    """A process of its own: TensorFlow's wait for a missing worker can only be ended by SIGKILL."""
+    make_shapes(tmp_path, train=4, val=2, hw=(64, 64), seed=3)
+    ports, begin = free_ports(2), time.monotonic()
+    alone = spawn(
+        *(TRAIN_CASE, str(tmp_path / "run"), "1", *data_paths(tmp_path), 'distribution="multi_worker"'),
+        **variables(ports, worker),
+        START_SECONDS="3",
+        KERAS_BACKEND="tensorflow",
+    )
+    absent = 1 - worker
+    assert f"expected all 2 workers, worker {absent} (127.0.0.1:{ports[absent]}) did not come" in finish(alone, 2)
+    assert time.monotonic() - begin < 60
+
+
 def test_without_a_cluster_the_error_says_where_it_is_looked_for(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
@@ -105,15 +135,66 @@ def test_the_watch_tells_who_does_not_answer(monkeypatch):
     assert given_up == [watch.lost] and "worker 0 (127.0.0.1:" in watch.lost
 
 
+ABORTED = """Graph execution error:
+
+Detected at node allgather/CollectiveGatherV2 defined at (most recent call last):
+
+Collective ops is aborted by: {reason}
+The error could be from a previous operation. Restart your program to reset.
+\t [[{{{{node allgather/CollectiveGatherV2}}}}]] [Op:__inference_gather_214]"""
+UNHEALTHY = """Error reported from /job:worker/task:1: The following tasks are unhealthy (stopped sending heartbeats):
+/job:worker/replica:0/task:1
+The tasks have crashed. Check the task logs for an earlier error"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (UNHEALTHY, "worker 2 (b:1): expected a sign of life, received none for 120 s"),
+        ("Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat", "worker 0 (a:1): expected a sign of"),
+        ("Device 1 is joining a group", "received: Device 1 is joining a group"),
+    ],
+)
+def test_what_tensorflow_says_of_a_frozen_worker_is_made_readable(reason, expected, monkeypatch):
+    """Its port still answers; behind a chief the first task called worker is the second worker."""
+    monkeypatch.setattr(workers, "_answers", lambda address: True)
+    tasks = {"/job:chief/replica:0/task:0": 0, "/job:worker/replica:0/task:1": 2}
+    watch = Watch({0: "a:1", 2: "b:1"}, tasks)
+    error = tf.errors.InternalError(None, None, ABORTED.format(reason=reason))
+    assert watch.explain(error).startswith(expected)
+
+
 @pytest.mark.slow
-def test_a_worker_that_differs_is_named_by_all(tmp_path, spawn, free_ports):
+def test_folders_that_are_not_shared_are_found_out(tmp_path, spawn, free_ports):
     make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
-    paths = [f'data.{split}.annotations="{tmp_path / split}.json"' for split in ("train", "val")]
-    paths += [f'data.{split}.images="{tmp_path / split}"' for split in ("train", "val")]
     ports = free_ports(2)
     pair = [
         spawn(
-            *(TRAIN_CASE, str(tmp_path / "run"), "1", *paths, 'distribution="multi_worker"', f"train.seed={worker}"),
+            *(TRAIN_CASE, str(tmp_path / str(worker) / "run"), "1", *data_paths(tmp_path)),
+            'distribution="multi_worker"',
+            **variables(ports, worker),
+            KERAS_BACKEND="tensorflow",
+        )
+        for worker in range(2)
+    ]
+    for process in pair:
+        assert "worker 1: expected the run folder of worker 0, received another one" in finish(process, 2)
+
+
+@pytest.mark.slow
+def test_a_worker_that_differs_is_named_by_all(tmp_path, spawn, free_ports):
+    make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
+    ports = free_ports(2)
+    pair = [
+        spawn(
+            *(
+                TRAIN_CASE,
+                str(tmp_path / "run"),
+                "1",
+                *data_paths(tmp_path),
+                'distribution="multi_worker"',
+                f"train.seed={worker}",
+            ),
             **variables(ports, worker),
             KERAS_BACKEND="tensorflow",
         )

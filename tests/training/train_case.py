@@ -1,8 +1,9 @@
 """Train the small detector of `replica_case.py` as the command would, in a process with a number of logical devices.
 
 `python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`;
-the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be, and a worker is lost after
-`LOST_SECONDS`. A `CenterMaskError` goes to standard error and ends the process as in the command.
+the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be; `START_SECONDS`, `LOST_SECONDS`
+and `HEARTBEAT_SECONDS` are those of `workers.py`. A `CenterMaskError` goes to standard error and ends the
+process as in the command.
 """
 
 import os
@@ -28,7 +29,8 @@ if __name__ == "__main__":
 
     fit.build_detector = build_tiny
     rate = float(os.environ.get("CLOCK_RATE", 1))
-    workers.LOST_SECONDS = float(os.environ.get("LOST_SECONDS", workers.LOST_SECONDS))
+    for name in ("START_SECONDS", "LOST_SECONDS", "HEARTBEAT_SECONDS"):
+        setattr(workers, name, int(os.environ.get(name, getattr(workers, name))))
     recorder.time = SimpleNamespace(perf_counter=lambda: rate * time.perf_counter())
     try:
         fit.train(load_config(DEMO, overrides), name="case", run_dir=run)
