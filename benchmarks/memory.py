@@ -15,18 +15,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+from small_training import ROOT, write_small_config
 
-from centermask_keras.config import load_config
-from centermask_keras.data.shapes import make_shapes
-
-ROOT = Path(__file__).parents[1]
-STEPS_PER_EPOCH, BATCH_SIZE, SIDE = 25, 2, 64
+STEPS_PER_EPOCH = 25
 POLL_SECONDS = 0.2
 
 
 def measure(folder: Path, steps: int) -> list[tuple[int, float]]:
     """Train and return (steps so far, MB resident) after every epoch."""
-    config = _write_config(folder, epochs=max(1, steps // STEPS_PER_EPOCH))
+    config = write_small_config(
+        folder,
+        batch_size=2,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        epochs=max(1, steps // STEPS_PER_EPOCH),
+        overrides=["train.save.every=50"],
+    )
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(config), "--run", str(folder / "run")]
     with (folder / "log").open("w") as log:
         trainer = subprocess.Popen(command, stdout=log, stderr=log)
@@ -50,26 +53,6 @@ def growth(readings: list[tuple[int, float]]) -> float:
     return float(np.polyfit(steps, resident, 1)[0] * 1000)
 
 
-def _write_config(folder: Path, epochs: int) -> Path:
-    data = folder / "data"
-    make_shapes(data, train=STEPS_PER_EPOCH * BATCH_SIZE, val=4, hw=(SIDE, SIDE), seed=3)
-    config = load_config(
-        ROOT / "configs" / "demo.json",
-        [
-            *(f'data.{split}.annotations="{data / split}.json"' for split in ("train", "val")),
-            *(f'data.{split}.images="{data / split}"' for split in ("train", "val")),
-            f"data.input_hw=[{SIDE}, {SIDE}]",
-            f"train.batch_size={BATCH_SIZE}",
-            f"train.epochs={epochs}",
-            "train.save.every=50",
-            "train.save.unit=steps",
-        ],
-    )
-    path = folder / "memory.json"
-    path.write_text(config.to_json())
-    return path
-
-
 def _epochs(metrics: Path) -> int:
     return max(0, len(metrics.read_text().splitlines()) - 1) if metrics.exists() else 0
 
@@ -80,6 +63,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def main() -> None:
+    """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     steps = parser.parse_args().steps

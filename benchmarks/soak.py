@@ -25,11 +25,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from small_training import ROOT, write_small_config
 
-from centermask_keras.config import load_config
-
-ROOT = Path(__file__).parents[1]
-STEPS_PER_EPOCH, BATCH_SIZE, SIDE = 4, 4, 64
+STEPS_PER_EPOCH = 4
 LONGEST_STEP = 0.3  # seconds after an answer in which a kill by chance comes
 TIMES = {"seconds", "images_per_second"}
 PLAN = (  # where to kill: point, and what the name of its file holds
@@ -60,7 +58,19 @@ def soak(folder: Path, kills: int, seed: int = 0) -> Counter:
     Raises:
         SystemExit: the two differ, or the training ended before its last kill.
     """
-    config = _write_config(folder, epochs=4 + 2 * kills // 3)
+    epochs = 4 + 2 * kills // 3
+    config = write_small_config(
+        folder,
+        batch_size=4,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        epochs=epochs,
+        overrides=[
+            f"train.drop_epochs=[{epochs // 2}]",
+            "train.validate_every=2",
+            "train.accumulation_steps=3",
+            "train.save.every=1",
+        ],
+    )
     if not _live(config, folder / "whole", None):
         raise SystemExit(f"the training that nobody kills failed, see {folder / 'whole.log'}")
     chance, counts = random.Random(seed), Counter()
@@ -173,34 +183,6 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
     main(["train", "--config", config, "--run", run])
 
 
-def _write_config(folder: Path, epochs: int) -> Path:
-    """Generate the data, and a configuration of the smallest network that saves after every step."""
-    data = folder / "data"
-    images = STEPS_PER_EPOCH * BATCH_SIZE
-    command = [sys.executable, "-m", "centermask_keras.cli", "data", "make-shapes", "--out", str(data)]
-    sizes = ["--train", str(images), "--val", "4", "--size", str(SIDE), "--seed", "3"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, *sizes], check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    config = load_config(
-        ROOT / "configs" / "demo.json",
-        [
-            *(f'data.{split}.annotations="{data / split}.json"' for split in ("train", "val")),
-            *(f'data.{split}.images="{data / split}"' for split in ("train", "val")),
-            f"data.input_hw=[{SIDE}, {SIDE}]",
-            f"train.batch_size={BATCH_SIZE}",
-            f"train.epochs={epochs}",
-            f"train.drop_epochs=[{epochs // 2}]",
-            "train.validate_every=2",
-            "train.accumulation_steps=3",
-            "train.save.every=1",
-            "train.save.unit=steps",
-        ],
-    )
-    path = folder / "soak.json"
-    path.write_text(config.to_json())
-    return path
-
-
 def _arrays(run: Path) -> dict[str, np.ndarray]:
     """Read the newest state and both weights files."""
     with np.load(max(run.glob("state_*.npz"))) as state:
@@ -226,6 +208,7 @@ def _metrics(run: Path) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)

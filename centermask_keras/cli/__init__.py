@@ -182,10 +182,10 @@ def export_command(
     check_run_folder(run)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(THREADS))  # read as TensorFlow starts
     start_backend()
-    from centermask_keras.export.export import CHECKED_IMAGES, export_run, spread
+    from centermask_keras.export.export import export_run, spread
     from centermask_keras.export.record import table_header, table_row
     from centermask_keras.export.saved_model import VERSION
-    from centermask_keras.serving.kit import write_kit
+    from centermask_keras.serving.kit import WARM_UP_IMAGES, write_kit
 
     loaded = load_config(run / "config.json", set_)
     paths = _own_images(run, loaded) if images is None else find_images([str(images)])
@@ -193,7 +193,7 @@ def export_command(
     print(table_header())
     export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
     if "saved_model" in formats:
-        kit = write_kit(to, to / VERSION, spread(paths, CHECKED_IMAGES))
+        kit = write_kit(to, to / VERSION, spread(paths, WARM_UP_IMAGES))
         print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
     print(f"all within tolerance   {to / 'export.json'}")
 

@@ -10,14 +10,14 @@ import numpy as np
 from centermask_keras.data.images import read_image
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.formats import THREADS, check_name, import_exporter
-from centermask_keras.export.parity import compare
+from centermask_keras.export.parity import compare, find_rows
 from centermask_keras.export.record import Exported, write_record
 from centermask_keras.inference import load
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.runtimes.description import Description
 
 CALIBRATION_IMAGES = 48
-CHECKED_IMAGES = 4
+CHECKED_IMAGES = 16
 
 
 def export_run(
@@ -50,11 +50,13 @@ def export_run(
     predictor = load(run, [*overrides, "model.dtype_policy=float32"])
     description = Description(to_inference_config(predictor.config), predictor.categories)
     canvases = [predictor.prepare(read_image(path))[0] for path in spread(images, CALIBRATION_IMAGES)]
+    checked = spread(canvases, CHECKED_IMAGES)
+    reference = find_rows(predictor, checked)
     folder.mkdir(parents=True, exist_ok=True)
     done: list[Exported] = []
     for name, exporter in exporters.items():
         for precision, path in exporter(predictor.detector, description, folder, canvases).items():
-            parity = compare(predictor, load(path, threads=THREADS), spread(canvases, CHECKED_IMAGES))
+            parity = compare(reference, load(path, threads=THREADS), checked)
             done.append(Exported(name, precision, path, parity))
             progress(done[-1])
     write_record(folder, run, description, done)

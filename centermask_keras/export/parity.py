@@ -36,16 +36,16 @@ class Tolerance:
 
 
 # Of the lower precisions about what was measured on the shipped model of nuclei: 2,141 objects of the 43 images that
-# chose its checkpoint; all of them, and the worst of 2,000 drawings of four images, as many as an export looks at.
+# chose its checkpoint; all of them, and the worst of 2,000 drawings of 16 images, as many as an export looks at.
 #             boxes px          scores              mask IoU           lost
-#   fp16      0.001 and 0.002   8e-5 and 1.2e-4     0.9999 and 0.9998  none
-#   dynamic   0.094 and 0.214   0.0034 and 0.0070   0.9943 and 0.9908  0.001 and 0.024
-#   int8      0.328 and 0.836   0.0122 and 0.0195   0.9792 and 0.9474  0.015 and 0.091
+#   fp16      0.001 and 0.002   8e-5 and 9e-5       0.9999 and 0.9999  none
+#   dynamic   0.094 and 0.127   0.0034 and 0.0044   0.9943 and 0.9925  0.001 and 0.005
+#   int8      0.328 and 0.433   0.0122 and 0.0154   0.9792 and 0.9719  0.015 and 0.038
 TOLERANCES = {
     "fp32": Tolerance(boxes=0.05, scores=1e-4, mask_iou=0.999, lost=0.0, worst=True),
     "fp16": Tolerance(boxes=0.15, scores=1e-3, mask_iou=0.997, lost=0.02, worst=False),
     "dynamic": Tolerance(boxes=0.5, scores=0.01, mask_iou=0.98, lost=0.05, worst=False),
-    "int8": Tolerance(boxes=0.9, scores=0.025, mask_iou=0.94, lost=0.1, worst=False),
+    "int8": Tolerance(boxes=0.45, scores=0.016, mask_iou=0.97, lost=0.05, worst=False),
 }
 
 
@@ -103,13 +103,21 @@ class Parity:
         return faults
 
 
+def find_rows(predictor: Predictor, canvases: Sequence[np.ndarray]) -> list[Detections]:
+    """Run a predictor on prepared images uint8 [H, W, 3], one by one: the valid rows of each."""
+    return [_rows(predictor.detect(canvas[None])) for canvas in canvases]
+
+
 def compare(
-    reference: Predictor, other: Predictor, canvases: Sequence[np.ndarray], score_threshold: float = SCORE_THRESHOLD
+    reference: Sequence[Detections],
+    other: Predictor,
+    canvases: Sequence[np.ndarray],
+    score_threshold: float = SCORE_THRESHOLD,
 ) -> Parity:
-    """Run two predictors on prepared images, one by one, and hold their objects against each other.
+    """Run a predictor on prepared images, one by one, and hold its objects against those of another one.
 
     Args:
-        reference: what is right.
+        reference: what is right, for each image (see `find_rows`).
         other: what is compared.
         canvases: uint8 [H, W, 3] each.
         score_threshold: objects of the reference and of the other one from this score on need a counterpart; the
@@ -118,13 +126,15 @@ def compare(
     Raises:
         CenterMaskError: the reference finds no object in any image: nothing can be compared.
     """
-    threshold = reference.config.eval.mask_threshold
+    threshold = other.config.eval.mask_threshold
     differences: list[tuple[float, float, float]] = []
     seconds: list[float] = []
     objects = other_class = lost = not_finite = 0
-    for canvas in canvases:
-        expected = _rows(reference.detect(canvas[None]))
-        other.detect(canvas[None])  # the first run of a size prepares
+    prepared = None
+    for expected, canvas in zip(reference, canvases, strict=True):
+        if canvas.shape != prepared:
+            other.detect(canvas[None])  # the first run of a size prepares
+            prepared = canvas.shape
         begin = time.perf_counter()
         received = other.detect(canvas[None])
         seconds.append(time.perf_counter() - begin)

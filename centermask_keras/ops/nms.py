@@ -1,4 +1,8 @@
-"""Non-maximum suppression with a fixed number of results."""
+"""Non-maximum suppression with a fixed number of results.
+
+Stage: kernels; used by decode/fcos.py.
+Source: the greedy rule of Girshick et al. 2014 (arXiv 1311.2524), within each class.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bilinear upsampling by a whole factor, of maps of any size, also one that is unknown until the graph runs."""
+"""Bilinear upsampling by a whole factor, of maps of any size, also one that is unknown until the graph runs.
+
+Stage: kernels; used by heads/fcos.py. Keras' bilinear `UpSampling2D` needs the size beforehand.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from centermask_keras.export.formats import check_name
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_WARM_UPS = 1000  # TensorFlow Serving refuses files of more
+WARM_UP_IMAGES = 4
 BATCH_SIZES = (1, 2, 4, 8)
 """The server fills batches up to the next of these, so that the graph sees few shapes."""
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -13,10 +14,11 @@ from centermask_keras.config import load_config
 from centermask_keras.data.images import read_image
 from centermask_keras.export.export import export_run
 from centermask_keras.export.formats import TITLES
-from centermask_keras.export.parity import TOLERANCES, Tolerance
+from centermask_keras.export.parity import TOLERANCES, Tolerance, find_rows
 from centermask_keras.export.record import Exported
 from centermask_keras.inference import build, load
 from centermask_keras.predictor import Predictor
+from centermask_keras.structures import Detections
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOAT32 = "model.dtype_policy=float32"
@@ -43,6 +45,15 @@ class ExportedModel:
     images: dict[str, Path]
     files: dict[str, Exported]
     tolerances: dict[str, Tolerance]
+
+    @cached_property
+    def canvases(self) -> list[np.ndarray]:
+        return [self.predictor.prepare(read_image(path))[0] for path in self.images.values()]
+
+    @cached_property
+    def reference(self) -> list[Detections]:
+        """What Keras finds in each image."""
+        return find_rows(self.predictor, self.canvases)
 
 
 @pytest.fixture(scope="session")

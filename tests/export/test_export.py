@@ -12,7 +12,6 @@ import pytest
 
 from centermask_keras.cli import main
 from centermask_keras.config import load_config
-from centermask_keras.data.images import read_image
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export import export
 from centermask_keras.export.export import export_run, spread
@@ -35,8 +34,7 @@ def model(request):
 @pytest.mark.parametrize("title", FORMATS)
 def test_exported_files_agree_with_keras(model, title):
     exported = model.files[title]
-    canvases = [model.predictor.prepare(read_image(path))[0] for path in model.images.values()]
-    parity = compare(model.predictor, load(exported.path), canvases)
+    parity = compare(model.reference, load(exported.path), model.canvases)
     assert not parity.faults(model.tolerances[exported.precision])
     assert not exported.parity.faults(model.tolerances[exported.precision])
 

@@ -5,7 +5,7 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.export.parity import TOLERANCES, compare, match
+from centermask_keras.export.parity import TOLERANCES, compare, find_rows, match
 from centermask_keras.predictor import Predictor
 
 CANVASES = [np.zeros((128, 128, 3), np.uint8)] * 2
@@ -80,18 +80,18 @@ def lose_all(found):
     ],
 )
 def test_every_fault_is_found_and_no_other(change, faults):
-    found = compare(Given(), Given(change), CANVASES).faults(TOLERANCES["fp32"])
+    found = compare(find_rows(Given(), CANVASES), Given(change), CANVASES).faults(TOLERANCES["fp32"])
     assert len(found) == len(faults)
     assert all(fault in text for fault, text in zip(faults, found, strict=True)), found
 
 
 def test_nothing_to_compare_is_the_fault_of_the_images():
     with pytest.raises(CenterMaskError, match="Pass --images"):
-        compare(Given(lose_all), Given(), CANVASES)
+        compare(find_rows(Given(lose_all), CANVASES), Given(), CANVASES)
 
 
 def test_lower_precisions_are_judged_by_their_means():
-    one_of_four = compare(Given(), Given(put("boxes", (0, 0, 0), 8.2)), CANVASES)
+    one_of_four = compare(find_rows(Given(), CANVASES), Given(put("boxes", (0, 0, 0), 8.2)), CANVASES)
     np.testing.assert_allclose(one_of_four.figures(worst=True)[0], 0.2, rtol=1e-4)
     np.testing.assert_allclose(one_of_four.figures(worst=False)[0], 0.05, rtol=1e-4)
     assert one_of_four.faults(TOLERANCES["fp32"]) and not one_of_four.faults(TOLERANCES["fp16"])

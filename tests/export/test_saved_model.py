@@ -71,7 +71,7 @@ def run(saved, signature, files):
 
 @pytest.mark.parametrize("model", [*MODELS, pytest.param("fcos", marks=pytest.mark.slow)], indirect=True)
 def test_files_give_what_the_predictor_gives(model, loaded):
-    """Both ways, but for one object in fifty: a grey level of the canvas moves a peak of random weights by a cell."""
+    """Both ways. In the maps of a random DLA-34 a grey level of the canvas moves one peak in 300 by a cell."""
     found = run(loaded(model), "serving_default", [path.read_bytes() for path in model.images.values()])
     assert not found["error"].astype(bool).any()
     same = []
@@ -89,7 +89,7 @@ def test_files_give_what_the_predictor_gives(model, loaded):
             pairs, left = match(first, second, max(0.3, second["scores"].min(initial=1) + 0.02 if full else 0))
             same += [False] * left + [are_same(first, i, second, j) for i, j in pairs]
     assert len(same) >= 160
-    assert np.mean(same) >= (1.0 if model.folder.name == "nuclei" else 0.98)
+    assert np.mean(same) >= (0.99 if model.folder.name == "coco" else 1.0)
 
 
 def are_same(first, i, second, j):
