@@ -70,15 +70,11 @@ def _move(values: list[Tensor], averages: list[Tensor], decay: Tensor) -> list[T
 
 
 def _compiled(function: Callable, *, jit_compile: bool) -> Callable:
-    """Return a function of tensors as one graph of the backend; PyTorch has none."""
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
+    """Return a function of tensors as one graph of the backend, of those that train."""
+    if keras.backend.backend() == "jax":
+        import jax
 
-            return tf.function(function, jit_compile=jit_compile)
-        case "jax":
-            import jax
+        return jax.jit(function)
+    import tensorflow as tf
 
-            return jax.jit(function)
-        case _:
-            return function
+    return tf.function(function, jit_compile=jit_compile)
