@@ -10,6 +10,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -147,12 +148,15 @@ def _read_bytes(annotations: Annotations, name: str) -> bytes:
 
 def _publish(folder: Path, out: Path) -> None:
     """Bring everything to the disk, then give the folder its name."""
-    for path in (*folder.iterdir(), folder):
+    for path in folder.iterdir():
         _flush(path)
+    with suppress(OSError):  # some network file systems cannot flush a folder
+        _flush(folder)
     if out.exists():
         out.rmdir()  # it is empty
     os.replace(folder, out)
-    _flush(out.parent)
+    with suppress(OSError):
+        _flush(out.parent)
 
 
 def _flush(path: Path) -> None:

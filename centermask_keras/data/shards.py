@@ -84,7 +84,7 @@ class ImageShards:
             raise DataError([Problem(str(path / INDEX_NAME), "", f"shards of format {FORMAT}", received)]) from None
         self._opened: dict[int, int] = {}  # shard -> descriptor
         self._lock = threading.Lock()
-        weakref.finalize(self, _close, self._opened)
+        weakref.finalize(self, _close, self._opened).atexit = False  # threads of a dataset may still read at the end
 
     def file(self, name: str) -> ShardedImage:
         """Return the file of an image; whether the shards hold it shows when it is read."""

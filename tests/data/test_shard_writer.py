@@ -1,5 +1,6 @@
 """Shards hold every image file byte for byte, whatever their number and size, and are there whole or not at all."""
 
+import errno
 import json
 import resource
 import shutil
@@ -159,6 +160,19 @@ def test_everything_is_on_the_disk_before_the_folder_has_its_name(dataset, tmp_p
     write_shards(dataset, tmp_path / "out")
     files = {"images-00000.tfrecord", "annotations.json", "shards.json"}
     assert set(events[:3]) == files and events[3:] == ["partial.out", "renamed", tmp_path.name]
+
+
+def test_folders_that_cannot_be_flushed_are_no_fault(dataset, tmp_path, monkeypatch):
+    flush = shard_writer._flush
+
+    def refuse_folders(path):
+        if path.is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(path)
+
+    monkeypatch.setattr(shard_writer, "_flush", refuse_folders)
+    write_shards(dataset, tmp_path / "out")
+    assert ImageShards(tmp_path / "out").file("4.jpg").read_bytes() == bytes([4]) * 100
 
 
 def test_shards_can_be_written_from_shards(dataset, tmp_path):
