@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lvis_case
@@ -189,18 +189,13 @@ def test_shards_damaged_later_are_told_by_image(copied, plain):
     ):
         list(iterate_eval_batches(config, shards))
     shard.write_bytes(content[:5000])
-    with pytest.raises(ImageError, match=r"received: 4,988 bytes before the shard ends"):
+    # Of several images that are cut off, whichever a thread comes to first.
+    with pytest.raises(ImageError, match=r"received: (0|4,988) bytes before the shard ends"):
         list(iterate_eval_batches(config, shards))
     shard.unlink()
     with pytest.raises(ImageError, match=r"expected a readable shard, received: no such file or directory\. Copy it"):
-        list(iterate_eval_batches(config, load_again(shards)))
+        list(iterate_eval_batches(config, replace(shards, storage=ImageShards(copied))))
     assert len(check_dataset(copied / "annotations.json", copied).problems) == 1
-
-
-def load_again(annotations):
-    """Return the dataset with its shards not opened yet."""
-    annotations.storage._opened.clear()
-    return annotations
 
 
 def test_images_that_are_not_in_the_shards_are_named(copied, tmp_path):
