@@ -371,7 +371,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_the_commands_on_datasets():
-    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "make-shapes"}
+    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "shard", "make-shapes"}
 
 
 def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
