@@ -2,8 +2,12 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +21,7 @@ from hypothesis import strategies as st
 from centermask_keras.data import shard_writer
 from centermask_keras.data.shard_writer import write_shards
 from centermask_keras.data.shards import ImageShards
-from centermask_keras.data.storage import ImageFolder
+from centermask_keras.data.storage import ImageFolder, open_images
 from centermask_keras.errors import CenterMaskError, ImageError
 
 
@@ -105,6 +109,29 @@ def test_what_a_killed_run_has_left_is_replaced(dataset, tmp_path):
         "annotations.json",
         "shards.json",
     }
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_shard_writer import make_dataset
+from centermask_keras.data.shard_writer import write_shards
+
+folder = Path(sys.argv[1])
+dataset = make_dataset(folder, {f"{i}.jpg": bytes([i]) * 100 for i in range(5)})
+kill = lambda done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL)
+write_shards(dataset, folder / "out", shard_bytes=150, progress=kill)
+"""
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path):
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "my.json", "partial.out"}
+    (problem,) = open_images(tmp_path / "partial.out").find_faults(tmp_path / "my.json", ["0.jpg"])
+    assert "expected the index of the shards, received no such file" in str(problem)
 
 
 @pytest.mark.parametrize("name", ["out", "partial.out"])
