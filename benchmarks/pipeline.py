@@ -2,12 +2,15 @@
 
     python benchmarks/pipeline.py --data coco_train
 
-Two threads make the batches and nothing else runs. Images per second and core are those of the clock, divided by the
-cores in use, and those per second of processor time, which other programs on the machine disturb less.
+Some threads make the batches and nothing else runs; from image files and from shards of them, in turns. Images per
+second and core are those of the clock, divided by the threads, and those per second of processor time, which other
+programs on the machine disturb less. With more threads the first of them falls where one process is all that a machine
+has for its input. The files are in the memory of the machine after the first round: a slow disk shows in neither.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,15 +19,24 @@ import tensorflow as tf
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.shard_writer import write_shards
+from centermask_keras.data.shards import ANNOTATIONS_NAME
 
-THREADS = 2
 WARM_UP = 3  # batches
+FILES, SHARDS = "image files", "shards"
 
 
-def time_batches(config: Config, annotations: Annotations, batches: int) -> tuple[float, float]:
+def load_both(data: Path, config: Config, folder: Path) -> dict[str, Annotations]:
+    """Load a dataset from its image files, and from shards of them that are written into a folder."""
+    files = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    write_shards(files, folder)
+    return {FILES: files, SHARDS: load_annotations(folder / ANNOTATIONS_NAME, folder, crowd=config.data.crowd)}
+
+
+def time_batches(config: Config, annotations: Annotations, batches: int, threads: int) -> tuple[float, float]:
     """Make batches and return images per second of the clock and per second of processor time."""
     options = tf.data.Options()
-    options.threading.private_threadpool_size = THREADS
+    options.threading.private_threadpool_size = threads
     dataset = make_train_dataset(config, annotations).with_options(options)
     iterator = iter(dataset)
     for _ in range(WARM_UP):
@@ -44,16 +56,27 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     config = load_config(arguments.config, [f"train.batch_size={arguments.batch_size}"])
-    annotations = load_annotations(
-        arguments.data / "annotations" / "instances.json", arguments.data / "images", crowd=config.data.crowd
-    )
-    rounds = [time_batches(config, annotations, arguments.batches) for _ in range(arguments.rounds)]
-    clock, processor = (statistics.median(values) for values in zip(*rounds, strict=True))
-    print(f"{len(annotations)} images at {config.data.input_hw[0]} x {config.data.input_hw[1]}, {THREADS} threads")
-    print(f"clock: {clock:.0f} images/s, {clock / THREADS:.0f} per core")
-    print(f"processor time: {processor:.0f} images per second")
+    rounds: dict[str, list[tuple[float, float]]] = {FILES: [], SHARDS: []}
+    with tempfile.TemporaryDirectory() as folder:
+        datasets = load_both(arguments.data, config, Path(folder))
+        for _ in range(arguments.rounds):
+            for storage, annotations in datasets.items():
+                rounds[storage].append(time_batches(config, annotations, arguments.batches, arguments.threads))
+    size = f"{config.data.input_hw[0]} x {config.data.input_hw[1]}"
+    print(f"{len(datasets[FILES])} images at {size}, {arguments.threads} threads")
+    for storage, figures in rounds.items():
+        clock, processor = (statistics.median(values) for values in zip(*figures, strict=True))
+        print(
+            f"{storage}: {clock:.0f} images/s, {clock / arguments.threads:.0f} per thread; "
+            f"{processor:.0f} images per second of processor time"
+        )
+    for number, name in enumerate(("clock", "processor time")):
+        pairs = zip(rounds[SHARDS], rounds[FILES], strict=True)
+        ratio = statistics.median(shards[number] / files[number] for shards, files in pairs)
+        print(f"shards / image files by {name}: {ratio:.2f}, median of each round's")
 
 
 if __name__ == "__main__":

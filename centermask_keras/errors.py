@@ -6,7 +6,6 @@ this library and keeps its traceback.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 SHOWN_PROBLEMS = 50  # fills a terminal; the full list stays in DataError.problems
 
@@ -76,7 +75,7 @@ class ImageError(CenterMaskError):
         image_id: id in the annotations; None where the file stands alone.
     """
 
-    def __init__(self, path: str | Path, reason: str, expected: str = "a readable image", image_id: int | None = None):
+    def __init__(self, path: object, reason: str, expected: str = "a readable image", image_id: int | None = None):
         self.path = str(path)
         self.reason = reason
         self.expected = expected

@@ -1,5 +1,6 @@
 """The command line as a user meets it: figures, files, and errors of one or two lines without a traceback."""
 
+import csv
 import json
 import os
 import subprocess
@@ -72,6 +73,87 @@ def test_train_leaves_a_run_folder_and_figures(trained):
     assert {"config.json", "model.weights.h5", "metrics.csv", "run.json"} <= names
     figures = json.loads((trained.parent / "t.json").read_text())
     assert 0 <= figures["mask_ap"] <= 1 and figures["epoch"] == 1
+
+
+@pytest.fixture(scope="module")
+def shards(shapes, tmp_path_factory):
+    """The same shapes, written as shards by the command."""
+    folder = tmp_path_factory.mktemp("shards")
+    for split in ("train", "val"):
+        out = folder / split
+        run(
+            "data",
+            "shard",
+            "--annotations",
+            str(shapes / f"{split}.json"),
+            "--images",
+            str(shapes / split),
+            "--out",
+            str(out),
+        )
+    return folder
+
+
+def on_shards(folder: Path) -> list[str]:
+    """Return the options that put shards in the place of the image files."""
+    places = {
+        split: {"annotations": str(folder / split / "annotations.json"), "images": str(folder / split)}
+        for split in ("train", "val")
+    }
+    return [part for split, place in places.items() for part in ("--set", f"data.{split}={json.dumps(place)}")]
+
+
+def test_shards_tell_their_sizes_and_what_to_configure(shapes, shards, capsys, tmp_path):
+    run(
+        "data",
+        "shard",
+        "--annotations",
+        str(shapes / "val.json"),
+        "--images",
+        str(shapes / "val"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        str(tmp_path / "figures.json"),
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    files = sum(path.stat().st_size for path in (shapes / "val").iterdir())
+    assert figures == {
+        "images": 4,
+        "image_bytes": files,
+        "shards": 1,
+        "total_bytes": sum(path.stat().st_size for path in (tmp_path / "out").iterdir()),
+    }
+    printed = capsys.readouterr().out
+    assert f"4 images, {files / 1e6:.1f} MB   shards: 1" in printed
+    assert f"annotations {tmp_path / 'out' / 'annotations.json'}, images {tmp_path / 'out'}" in printed
+    run(
+        "data",
+        "check",
+        "--annotations",
+        str(shards / "val" / "annotations.json"),
+        "--images",
+        str(shards / "val"),
+        "--out",
+        str(tmp_path / "check"),
+    )
+    assert "4 images" in capsys.readouterr().out
+
+
+def read_figures(path: Path) -> dict[str, str]:
+    with path.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    return {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+
+
+def test_training_and_evaluation_of_shards_are_those_of_image_files(trained, shapes, shards, tmp_path):
+    run("train", "--config", str(DEMO), "--run", str(tmp_path / "run"), *on_shapes(shapes), *on_shards(shards))
+    figures = [read_figures(folder / "metrics.csv") for folder in (trained, tmp_path / "run")]
+    assert figures[0] == figures[1] and len(figures[0]) > 6
+    for name, options in (("files", []), ("shards", on_shards(shards))):
+        run("evaluate", "--run", str(trained), *options, "--out", str(tmp_path / name))
+    found = [(tmp_path / name / "detections.json").read_text() for name in ("files", "shards")]
+    assert found[0] == found[1] and len(json.loads(found[0])) > 0
 
 
 def test_a_training_stopped_by_sigterm_has_its_exit_code(monkeypatch, capsys, tmp_path):
@@ -219,6 +301,7 @@ def test_config_prints_schema_and_checked_configurations(capsys):
         (["evaluate", "--run", "nowhere"], "nowhere: expected a run folder"),
         (["train", "--config", str(DEMO), "--set", "data.train.images=none"], "data.train.images: expected a folder"),
         (["evaluate", "--config", str(DEMO)], "expected --run DIR, or --config FILE with --weights FILE"),
+        (["data", "shard", "--annotations", "none.json", "--images", "none", "--out", "out"], "none.json: expected"),
         (["data", "check", "--images", "none"], "expected --annotations FILE and --images DIR"),
     ],
 )
@@ -289,7 +372,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_the_commands_on_datasets():
-    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "make-shapes"}
+    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "shard", "make-shapes"}
 
 
 def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
@@ -313,6 +396,12 @@ def test_a_model_comes_with_the_images_of_its_validation_set(shapes):
     config = load_config(DEMO, on_shapes(shapes)[1::2])
     names = [row["file_name"] for row in json.loads((shapes / "val.json").read_text())["images"]]
     assert _own_images(ROOT, config) == [shapes / "val" / name for name in names]
+
+
+def test_a_model_comes_with_the_images_of_its_validation_shards(shapes, shards):
+    config = load_config(DEMO, [*on_shapes(shapes)[1::2], *on_shards(shards)[1::2]])
+    expected = [path.read_bytes() for path in sorted((shapes / "val").iterdir())]
+    assert sorted(file.read_bytes() for file in _own_images(ROOT, config)) == sorted(expected)
 
 
 def test_images_of_lvis_are_found_by_their_addresses(tmp_path):

@@ -111,7 +111,7 @@ def test_predictor_and_pipeline_agree_on_real_photos(coco_tiny):
     for row in range(4):
         hw = tuple(int(side) for side in batch["image_hw"][row])
         piped = predictor.to_objects(detections, row, batch["transform"][row], hw)
-        single = predictor.predict(annotations.image_path(int(batch["index"][row])), score_threshold=0)[0]
+        single = predictor.predict(annotations.image_file(int(batch["index"][row])), score_threshold=0)[0]
         np.testing.assert_allclose(piped.scores, single.scores, rtol=1e-3)
         np.testing.assert_allclose(piped.boxes, single.boxes, atol=0.05)
         np.testing.assert_array_equal(piped.classes, single.classes)

@@ -212,7 +212,7 @@ def test_ground_truth_of_real_photos_is_drawn_where_pycocotools_sees_it(coco_tin
         coco = COCO(str(path))
     objects = 0
     for index in range(len(annotations)):
-        image = read_image(annotations.image_path(index))
+        image = read_image(annotations.image_file(index))
         drawn = draw_ground_truth(image, annotations, index)
         factor = drawn.shape[0] // image.shape[0]
         touched = changed(drawn, image.repeat(factor, 0).repeat(factor, 1))
@@ -250,7 +250,7 @@ def test_400_objects_on_one_microscopy_image_are_drawn_quickly(nuclei_train):
     """The fullest image of the set; a mask's own box keeps the work small."""
     annotations = load_annotations(nuclei_train / "annotations" / "instances.json", nuclei_train / "images")
     index = int(np.argmax(np.diff(annotations.object_start)))
-    image = read_image(annotations.image_path(index))
+    image = read_image(annotations.image_file(index))
     assert len(annotations.boxes[annotations.objects(index)]) > 300
     begin = time.process_time()
     drawn = draw_ground_truth(image, annotations, index)

@@ -32,6 +32,7 @@ from centermask_keras.evaluation.records import IouType
 from centermask_keras.export.formats import THREADS, TITLES
 
 if TYPE_CHECKING:
+    from centermask_keras.data.shards import ImageFile
     from centermask_keras.objects import Category
     from centermask_keras.predictor import Predictor
 
@@ -218,8 +219,7 @@ def benchmark_command(
     if run is not None:
         check_run_folder(run)
     source = config or run / "config.json"
-    folder = images or Path(load_config(source, set_).data.val.images)
-    paths = find_images([str(folder)])
+    paths = find_images([str(images)]) if images else _own_images(source.parent, load_config(source, set_))
     device = describe_device()
     print("   ".join(f"{name} {value}" for name, value in device.items()))
     rows: dict[str, dict[str, float]] = {}
@@ -279,14 +279,14 @@ def demo_command(
     write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))
 
 
-def _own_images(run: Path, config: Config) -> list[Path]:
+def _own_images(run: Path, config: Config) -> list[ImageFile]:
     """Find the images that a model comes with: those of its validation set, or its samples."""
     annotations, folder = Path(config.data.val.annotations), Path(config.data.val.images)
     if annotations.is_file() and folder.is_dir():
         from centermask_keras.data.annotations import read_annotations
 
         found, _ = read_annotations(annotations, folder, crowd=config.data.crowd, require_annotations=False)
-        return [found.image_path(index) for index in range(len(found))]
+        return [found.image_file(index) for index in range(len(found))]
     if (run / "samples").is_dir():
         return find_images([str(run / "samples")])
     raise CenterMaskError(f"{folder}: expected the images of the validation set, received none. Pass --images DIR")

@@ -1,4 +1,4 @@
-"""The commands on datasets: `centermask data check`, `data ceiling`, `data make-shapes`."""
+"""The commands on datasets: `centermask data check`, `data ceiling`, `data shard`, `data make-shapes`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from centermask_keras.cli.shared import (
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at datasets: check, ceiling, make-shapes.")
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: check, ceiling, shard, make-shapes.")
 
 
 @data_app.command("check")
@@ -76,6 +76,30 @@ def data_ceiling_command(
         json_,
         {"mask_ap": figures["both"], "shape_alone": figures["local_shape"], "saliency_alone": figures["saliency"]},
     )
+
+
+@data_app.command("shard")
+def data_shard_command(
+    annotations: Annotated[Path, typer.Option(help="A json of COCO or LVIS.")],
+    images: Annotated[Path, typer.Option(help="Folder of its images.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    json_: JsonOption = None,
+) -> None:
+    """Write a dataset as a few large files, for network storage; samples are those of the image files."""
+    start_backend()
+    from centermask_keras.data.annotations import load_annotations
+    from centermask_keras.data.shard_writer import write_shards
+    from centermask_keras.data.shards import ANNOTATIONS_NAME
+
+    dataset = load_annotations(annotations, images, crowd="ignore", require_annotations=False)
+    with progress_bar("shard") as advance:
+        written = write_shards(dataset, out, progress=advance)
+    print(
+        f"{written.images:,} images, {written.image_bytes / 1e6:,.1f} MB   shards: {written.shards:,}   "
+        f"with annotations and index: {written.total_bytes / 1e6:,.1f} MB   {out}\n"
+        f"in a configuration: annotations {out / ANNOTATIONS_NAME}, images {out}"
+    )
+    write_json(json_, written.to_dict())
 
 
 @data_app.command("make-shapes")

@@ -121,7 +121,7 @@ class DatasetConfig(Section):
     """One COCO-format dataset; paths are relative to the working directory."""
 
     annotations: str = Field(description="A json of COCO or LVIS")
-    images: str = Field(description="The folder of its images")
+    images: str = Field(description="The folder of its images, or of shards of them (centermask data shard)")
 
 
 class AugmentationConfig(Section):

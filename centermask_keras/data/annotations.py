@@ -1,4 +1,4 @@
-"""A COCO or LVIS annotation file and its folder of images -> compact columns, checked before anything trains on them.
+"""A COCO or LVIS annotation file and its images -> compact columns, checked before anything trains on them.
 
 Stage: data. Two kinds of fault: those that mean that the file is not what its author thinks stop with the full list;
 objects that cannot be learned from are dropped and counted.
@@ -14,9 +14,10 @@ import numpy as np
 
 from centermask_keras.data.coco_columns import Crowd, read_categories, read_images, read_objects
 from centermask_keras.data.coco_json import Faults, Table, check_lists, read_json
-from centermask_keras.data.images import image_header
 from centermask_keras.data.lvis_json import find_known_classes, read_frequencies
 from centermask_keras.data.segmentations import Segmentations
+from centermask_keras.data.shards import ImageFile, ImageShards
+from centermask_keras.data.storage import ImageFolder, open_images
 from centermask_keras.errors import DataError, ImageError, Problem
 
 
@@ -26,9 +27,9 @@ class Annotations:
 
     Attributes:
         path: the json file.
-        images_dir: folder of the images.
+        storage: where the images are.
         image_ids: int64 [I], as in the file, in file order.
-        file_names: I paths relative to `images_dir`.
+        file_names: I names of image files in `storage`.
         image_hw: int32 [I, 2].
         class_names: C names; class c is the category with the c-th lowest id.
         category_ids: int64 [C], rising: from class to category id.
@@ -46,7 +47,7 @@ class Annotations:
     """
 
     path: Path
-    images_dir: Path
+    storage: ImageFolder | ImageShards
     image_ids: np.ndarray
     file_names: list[str]
     image_hw: np.ndarray
@@ -72,9 +73,9 @@ class Annotations:
         """Number of classes C."""
         return len(self.class_names)
 
-    def image_path(self, index: int) -> Path:
+    def image_file(self, index: int) -> ImageFile:
         """Return the file of one image."""
-        return self.images_dir / self.file_names[index]
+        return self.storage.file(self.file_names[index])
 
     def objects(self, index: int) -> slice:
         """Return the rows of one image's objects in the columns of length O."""
@@ -93,8 +94,8 @@ def load_annotations(
     Args:
         path: json file with `images`, `categories` and `annotations`. An LVIS file is known by the lists of categories
             that its images have.
-        images_dir: folder that the file names are relative to. With LVIS 1.0 that is the folder of train2017 and
-            val2017.
+        images_dir: folder that the file names are relative to, or of shards. With LVIS 1.0 that is the folder of
+            train2017 and val2017.
         crowd: "ignore" keeps crowd regions flagged, "train" makes them ordinary objects, "drop" leaves them out.
         require_annotations: False accepts an `image_info` file, which has no `annotations`.
 
@@ -104,7 +105,8 @@ def load_annotations(
 
     Raises:
         DataError: with all problems found: unreadable json, NaN, a wrong form, unknown or repeated ids, an RLE or an
-            image file of another size, a missing or undecodable image file. States file, id, expected and received.
+            image file of another size, a missing or undecodable image file, shards that are not whole or not of these
+            images. States file, id, expected and received.
     """
     annotations, problems = read_annotations(path, images_dir, crowd=crowd, require_annotations=require_annotations)
     problems += _check_files(annotations)
@@ -125,9 +127,9 @@ def read_annotations(
         The columns of everything sound, and the faults.
 
     Raises:
-        DataError: not json, or without one of its lists.
+        DataError: not json, or without one of its lists; shards without a readable index.
     """
-    path, images_dir = Path(path), Path(images_dir)
+    path, storage = Path(path), open_images(images_dir)
     document = read_json(path)
     faults = Faults(path)
     has_annotations = "annotations" in document
@@ -143,7 +145,7 @@ def read_annotations(
         known = find_known_classes(*images.class_lists, category_ids, objects["object_start"], objects["classes"])
     annotations = Annotations(
         path=path,
-        images_dir=images_dir,
+        storage=storage,
         image_ids=images.ids,
         file_names=images.file_names,
         image_hw=images.hw,
@@ -160,24 +162,18 @@ def read_annotations(
 
 def _check_files(annotations: Annotations) -> list[Problem]:
     """Look for every image file and compare its size with the annotations."""
-    if not annotations.images_dir.is_dir():
-        return [missing_folder(annotations.images_dir)]
-    problems = []
-    for index, image_id in enumerate(annotations.image_ids):
-        path = annotations.image_path(index)
+    storage = annotations.storage
+    if problems := storage.find_faults(annotations.path, annotations.file_names):
+        return problems
+    for index, (image_id, name) in enumerate(zip(annotations.image_ids, annotations.file_names, strict=True)):
         try:
-            hw = image_header(path)
+            hw = storage.hw(name)
         except ImageError as error:
-            problems.append(Problem(str(path), f"image {image_id}", error.expected, error.reason))
+            problems.append(Problem(error.path, f"image {image_id}", error.expected, error.reason))
             continue
         if problem := compare_size(annotations, index, hw):
             problems.append(problem)
     return problems
-
-
-def missing_folder(images_dir: Path) -> Problem:
-    """Return the fault of a folder of images that is not there: one, not one per image."""
-    return Problem(str(images_dir), "", "a folder with the images", "no such folder")
 
 
 def compare_size(annotations: Annotations, index: int, hw: tuple[int, int]) -> Problem | None:

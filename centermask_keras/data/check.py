@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from centermask_keras.data.annotations import Annotations, compare_size, missing_folder, read_annotations
+from centermask_keras.data.annotations import Annotations, compare_size, read_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.transform import make_letterbox
 from centermask_keras.errors import SHOWN_PROBLEMS, DataError, ImageError, Problem
@@ -100,7 +100,7 @@ def check_dataset(
 
     Args:
         annotations_path: json file; an `image_info` file without annotations is a fault of its own.
-        images_dir: folder that its file names are relative to.
+        images_dir: folder that its file names are relative to, or of shards.
         input_hw: size of the network's input that small objects and collisions are measured at.
         stride: input pixels per cell.
         out: folder for report.json and pictures of the annotations of up to 16 images; made if missing.
@@ -116,11 +116,10 @@ def check_dataset(
         return _write_report(report, out)
 
     unreadable, doubtful = set(range(len(annotations))), []
-    if annotations.images_dir.is_dir():
+    faults = annotations.storage.find_faults(annotations.path, annotations.file_names)
+    if not faults:
         unreadable, faults, doubtful = _check_images(annotations, progress)
-        problems += faults
-    else:
-        problems.append(missing_folder(annotations.images_dir))
+    problems += faults
     report = CheckReport(
         images=len(annotations),
         objects=len(annotations.boxes),
@@ -159,13 +158,13 @@ def _check_images(
 
 def _check_image(annotations: Annotations, index: int) -> tuple[list[Problem], list[Problem]]:
     """Decode one image and its masks; return its faults and its doubtful objects."""
-    path, rows = annotations.image_path(index), annotations.objects(index)
+    file, rows = annotations.image_file(index), annotations.objects(index)
     try:
-        hw = read_image(path).shape[:2]
+        hw = read_image(file).shape[:2]
     except ImageError as error:
         ids = ", ".join(map(str, annotations.annotation_ids[rows]))
         where = f"image {annotations.image_ids[index]} (annotation ids {ids or 'none'})"
-        return [Problem(str(path), where, error.expected, error.reason)], []
+        return [Problem(str(file), where, error.expected, error.reason)], []
     if problem := compare_size(annotations, index, hw):
         return [problem], []
     return [], _compare_masks(annotations, index)
@@ -228,7 +227,7 @@ def _draw_pictures(annotations: Annotations, unreadable: set[int], out: Path) ->
     chosen = readable[~empty] if (~empty).any() else readable
     for place in np.unique(np.linspace(0, len(chosen) - 1, PICTURES).round().astype(np.int64)) if len(chosen) else []:
         index = int(chosen[place])
-        picture = draw_ground_truth(read_image(annotations.image_path(index)), annotations, index)
+        picture = draw_ground_truth(read_image(annotations.image_file(index)), annotations, index)
         Image.fromarray(picture).save(out / f"{annotations.image_ids[index]}.jpg", quality=90)
 
 

@@ -4,8 +4,11 @@ Stage: data. One home for decoding: training, evaluation, prediction and `data c
 Files that end early are errors, never images with a grey rest.
 """
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -13,15 +16,18 @@ from PIL import ExifTags, Image
 from centermask_keras._cv2 import cv2
 from centermask_keras.errors import ImageError
 
+if TYPE_CHECKING:
+    from centermask_keras.data.shards import ImageFile
+
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(file: str | ImageFile) -> np.ndarray:
     """Read an image file.
 
     Args:
-        path: JPEG, PNG (8 or 16 bits), BMP or WebP file; grey, palette, RGB, RGBA or CMYK.
+        file: JPEG, PNG (8 or 16 bits), BMP or WebP file; grey, palette, RGB, RGBA or CMYK.
 
     Returns:
         uint8 [H, W, 3], RGB, EXIF orientation applied. Of 16 bits the upper 8 are kept; alpha is left out, not blended.
@@ -30,13 +36,13 @@ def read_image(path: str | Path) -> np.ndarray:
         ImageError: no such file, another format, truncated or corrupt.
     """
     try:
-        data = Path(path).read_bytes()
+        data = (Path(file) if isinstance(file, str) else file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(path, _reason(error)) from error
-    return decode_image(data, path)
+        raise ImageError(file, _reason(error)) from error
+    return decode_image(data, file)
 
 
-def decode_image(data: bytes, name: str | Path) -> np.ndarray:
+def decode_image(data: bytes, name: str | ImageFile) -> np.ndarray:
     """Decode the bytes of an image file, as `read_image` does.
 
     Args:
@@ -99,7 +105,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _detect_format(data: bytes, name: str | Path) -> str:
+def _detect_format(data: bytes, name: str | ImageFile) -> str:
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

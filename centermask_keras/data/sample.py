@@ -142,14 +142,14 @@ def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
     Raises:
         ImageError: the file does not decode, or is not of the annotated size.
     """
-    path, image_id = annotations.image_path(index), int(annotations.image_ids[index])
+    file, image_id = annotations.image_file(index), int(annotations.image_ids[index])
     try:
-        image = read_image(path)
+        image = read_image(file)
     except ImageError as error:
-        raise ImageError(path, error.reason, error.expected, image_id) from error
+        raise ImageError(file, error.reason, error.expected, image_id) from error
     expected, received = (" x ".join(str(side) for side in hw) for hw in (annotations.image_hw[index], image.shape[:2]))
     if expected != received:
-        raise ImageError(path, received, f"{expected} pixels as annotated", image_id)
+        raise ImageError(file, received, f"{expected} pixels as annotated", image_id)
     return image
 
 

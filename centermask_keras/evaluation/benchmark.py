@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -25,6 +24,7 @@ from keras import ops
 
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
+from centermask_keras.data.shards import ImageFile
 from centermask_keras.data.transform import make_letterbox
 from centermask_keras.detectors import CenterMask
 from centermask_keras.runtimes.keras import InferenceGraph, KerasPredictor
@@ -69,7 +69,7 @@ def run_decoding(detector: CenterMask, images: Tensor) -> dict[str, Tensor]:
 
 
 def benchmark_inference(
-    predictor: KerasPredictor, images: Sequence[Path], *, batch_size: int, repeats: int
+    predictor: KerasPredictor, images: Sequence[ImageFile], *, batch_size: int, repeats: int
 ) -> dict[str, float]:
     """Time the stages of prediction on images, letterboxed to the training input.
 
@@ -147,9 +147,9 @@ def stage_table(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+def _read(file: ImageFile, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """Read an image onto the input: canvas, transform, original size."""
-    image = read_image(path)
+    image = read_image(file)
     transform = make_letterbox(image.shape[:2], hw)
     return preprocess_image(image, transform, hw), transform, image.shape[:2]
 

@@ -125,7 +125,7 @@ def _predict_dataset(
         between = time.perf_counter()
         for row, readable in enumerate(batch["readable"]):
             if not readable:
-                unreadable.append(str(annotations.image_path(int(batch["index"][row]))))
+                unreadable.append(str(annotations.image_file(int(batch["index"][row]))))
                 continue
             hw = tuple(int(side) for side in batch["image_hw"][row])
             found = to_objects(detections, row, batch["transform"][row], hw, categories, threshold)
@@ -205,7 +205,7 @@ def draw_examples(
         if len(rows) == count:
             break
         try:
-            image = read_image(annotations.image_path(index))
+            image = read_image(annotations.image_file(index))
         except ImageError:  # the evaluation has told, or stopped
             continue
         image_id = int(annotations.image_ids[index])

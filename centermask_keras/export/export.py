@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from centermask_keras.data.images import read_image
+from centermask_keras.data.shards import ImageFile
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.formats import THREADS, check_name, import_exporter
 from centermask_keras.export.parity import compare, find_rows
@@ -24,7 +25,7 @@ def export_run(
     run: Path,
     folder: Path,
     formats: Iterable[str],
-    images: Sequence[Path],
+    images: Sequence[ImageFile],
     *,
     overrides: Sequence[str] = (),
     progress: Callable[[Exported], None] = lambda exported: None,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from centermask_keras.data.shards import ImageFile
 from centermask_keras.export.formats import check_name
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -64,7 +65,7 @@ services:
 """
 
 
-def write_kit(folder: Path, version: Path, images: Sequence[Path]) -> list[Path]:
+def write_kit(folder: Path, version: Path, images: Sequence[ImageFile]) -> list[Path]:
     """Write the files beside a SavedModel.
 
     Args:
@@ -98,7 +99,7 @@ def write_kit(folder: Path, version: Path, images: Sequence[Path]) -> list[Path]
     return written
 
 
-def write_warm_up(version: Path, name: str, images: Sequence[Path]) -> Path:
+def write_warm_up(version: Path, name: str, images: Sequence[ImageFile]) -> Path:
     """Write the requests that a server runs before it answers any: each image alone, and batches of `BATCH_SIZES`.
 
     Raises:

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from centermask_keras.backbones.dla import build_dla34
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.shards import ImageShards
+from centermask_keras.data.storage import ImageFolder
 from centermask_keras.detectors import build_detector
 from centermask_keras.inference import build, load
 from centermask_keras.masks import paste_rles
@@ -38,11 +39,13 @@ def test_masks_pasted_in_boxes_equal_those_of_whole_images(coco_train):
     assert len(found) == 110 and [rle["counts"] for rle in found] == [rle["counts"] for rle in whole]
 
 
-def test_the_pipeline_is_timed(coco_tiny):
+def test_the_pipeline_is_timed_from_image_files_and_from_shards(coco_tiny, tmp_path):
     config = load_config(ROOT / "configs" / "dla34.json", ["train.batch_size=2", "data.input_hw=[128, 128]"])
-    annotations = load_annotations(coco_tiny / "annotations" / "instances.json", coco_tiny / "images", crowd="ignore")
-    clock, processor = pipeline.time_batches(config, annotations, 3)
-    assert clock > 0 and processor > 0
+    both = pipeline.load_both(coco_tiny, config, tmp_path)
+    assert [type(annotations.storage) for annotations in both.values()] == [ImageFolder, ImageShards]
+    for annotations in both.values():
+        clock, processor = pipeline.time_batches(config, annotations, 3, threads=2)
+        assert clock > 0 and processor > 0
 
 
 def test_a_profile_names_operations_and_groups_them():

@@ -70,7 +70,7 @@ def test_columns(tmp_path):
     assert dataset.num_classes == 2
     assert dataset.class_names == ["cat", "dog"]
     assert dataset.category_ids.tolist() == [7, 9]
-    assert dataset.image_path(1) == tmp_path / "photos" / "2.png"
+    assert dataset.image_file(1) == tmp_path / "photos" / "2.png"
     assert [dataset.objects(i) for i in range(3)] == [slice(0, 1), slice(1, 2), slice(2, 2)]
     assert dataset.has_annotations
     assert (dataset.dropped, dataset.drops) == ({}, [])

@@ -60,7 +60,7 @@ def test_real_photos_load_as_from_coco(coco_tiny, tmp_path, version, below):
     assert coco.known_classes is None
     for key in ("image_ids", "image_hw", "category_ids", "object_start", "boxes", "classes", "crowd", "annotation_ids"):
         np.testing.assert_array_equal(getattr(lvis, key), getattr(coco, key), err_msg=key)
-    assert [lvis.image_path(i).resolve() for i in range(16)] == [coco.image_path(i).resolve() for i in range(16)]
+    assert [lvis.image_file(i).resolve() for i in range(16)] == [coco.image_file(i).resolve() for i in range(16)]
     assert lvis.class_names == coco.class_names and not lvis.crowd.any()
     for index, image in enumerate(json.loads((tmp_path / "lvis.json").read_text())["images"]):
         known = {int(lvis.category_ids[c]) for c in lvis.known_classes[index]}

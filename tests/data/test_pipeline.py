@@ -181,7 +181,7 @@ def spoiled(coco_tiny, tmp_path):
     for path in (tmp_path / "set").rglob("*"):
         path.chmod(0o755)
     annotations = load(tmp_path / "set")
-    path = Path(annotations.image_path(5))
+    path = Path(annotations.image_file(5))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return annotations, path
 
@@ -469,7 +469,7 @@ def test_invert_makes_negatives(coco_tiny):
 def test_without_random_source_colours_stay(coco_tiny):
     annotations, config = load(coco_tiny), configure(hw=(640, 640))
     sample = make_sample(annotations, 0, config=config, transform=IDENTITY)
-    image = read_image(annotations.image_path(0))
+    image = read_image(annotations.image_file(0))
     np.testing.assert_array_equal(sample["image"][: image.shape[0], : image.shape[1]], image)
     jittered = make_sample(annotations, 0, config=config, transform=IDENTITY, rng=np.random.default_rng(0))
     assert not np.array_equal(jittered["image"], sample["image"])
@@ -486,7 +486,7 @@ def test_evaluation_keeps_sizes_one_by_one_and_in_order(coco_tiny):
         np.testing.assert_array_equal(batch["image_hw"], [[height, width]])
         top, left = int(batch["transform"][0, 3]), int(batch["transform"][0, 2])
         inside = batch["image"][0, top : top + height, left : left + width]
-        np.testing.assert_array_equal(inside, read_image(annotations.image_path(i)))
+        np.testing.assert_array_equal(inside, read_image(annotations.image_file(i)))
 
 
 def test_letterbox_evaluation_ends_with_a_short_batch(coco_tiny):

@@ -107,26 +107,26 @@ def spoiled(shapes, tmp_path):
     shutil.copytree(shapes / "val", tmp_path / "val")
     shutil.copy(shapes / "val.json", tmp_path)
     annotations = load_annotations(tmp_path / "val.json", tmp_path / "val")
-    path = annotations.image_path(2)
+    path = annotations.image_file(2)
     path.write_bytes(path.read_bytes()[:-100])
     return annotations
 
 
 def test_an_unreadable_image_stops_the_evaluation(predictor, spoiled):
-    with pytest.raises(ImageError, match=spoiled.image_path(2).name):
+    with pytest.raises(ImageError, match=spoiled.image_file(2).name):
         evaluate_model(predictor, spoiled)
 
 
 def test_an_unreadable_image_is_skipped_and_named_if_so_configured(predictor, spoiled):
     config = load_config(DEMO, ["eval.batch_size=3", 'data.on_error="skip"'])
     evaluation = evaluate_model(KerasPredictor(predictor.detector, config, predictor.categories), spoiled)
-    assert evaluation.unreadable == [str(spoiled.image_path(2))]
+    assert evaluation.unreadable == [str(spoiled.image_file(2))]
     found = {row["image_id"] for row in evaluation.results}
     assert found == set(spoiled.image_ids.tolist()) - {int(spoiled.image_ids[2])}
     four = draw_examples(spoiled, evaluation.results, count=4)
     assert four.shape == draw_examples(spoiled, [], count=4).shape and four.shape[0] > 4 * 128
     for index in range(len(spoiled)):
-        spoiled.image_path(index).write_bytes(b"")
+        spoiled.image_file(index).write_bytes(b"")
     assert draw_examples(spoiled, [], count=4).shape == (1, 1, 3)
 
 
