@@ -5,7 +5,6 @@ Source: Section 4.3; Tian et al. 2019, "FCOS" (arXiv 1904.01355). Where the pape
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -17,8 +16,15 @@ from centermask_keras.backbones.resnet import build_resnet
 from centermask_keras.config import Config
 from centermask_keras.config.sections import ModelConfig
 from centermask_keras.decode.fcos import decode_fcos
-from centermask_keras.detectors.base import CenterMask, direct_saliency_loss, find_ignored
-from centermask_keras.detectors.centernet import RARE_LOGIT, ImageNormalization, global_policy
+from centermask_keras.detectors.base import (
+    RARE_LOGIT,
+    CenterMask,
+    ImageNormalization,
+    ReadPoints,
+    direct_saliency_loss,
+    find_ignored,
+    global_policy,
+)
 from centermask_keras.geometry.locations import flatten_levels, make_locations
 from centermask_keras.heads.fcos import LevelScale, build_box_head, build_class_head, build_saliency, build_tower
 from centermask_keras.heads.points import PointHead
@@ -61,9 +67,7 @@ class FcosCenterMask(CenterMask):
         return decode_with_shapes(outputs, partial(self.read_points, outputs["features"]), self.config.model)
 
 
-def decode_with_shapes(
-    outputs: FcosOutputs, read_points: Callable[[Tensor], PointOutputs], model: ModelConfig
-) -> dict[str, Tensor]:
+def decode_with_shapes(outputs: FcosOutputs, read_points: ReadPoints, model: ModelConfig) -> dict[str, Tensor]:
     """Find the objects in dense outputs (see `decode_fcos`) and read their local shapes where they were found.
 
     Args:
@@ -84,7 +88,7 @@ def decode_with_shapes(
 def fcos_losses(
     outputs: FcosOutputs,
     batch: GroundTruth,
-    read_points: Callable[[Tensor], PointOutputs],
+    read_points: ReadPoints,
     config: Config,
     *,
     seed: keras.random.SeedGenerator,
@@ -133,7 +137,7 @@ def _mask_loss_of_positives(
     outputs: FcosOutputs,
     batch: GroundTruth,
     targets: FcosTargets,
-    read_points: Callable[[Tensor], PointOutputs],
+    read_points: ReadPoints,
     model: ModelConfig,
     seed: keras.random.SeedGenerator,
 ) -> Tensor:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from centermask_keras.detectors.base import CenterMask
-from centermask_keras.detectors.centernet import IMAGE_MEAN, IMAGE_STD
+from centermask_keras.detectors.base import IMAGE_MEAN, IMAGE_STD, CenterMask
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.importers.kinds import COUNTER, Kind
 from centermask_keras.importers.slots import find_slots

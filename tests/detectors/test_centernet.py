@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from centermask_keras.config import load_config
-from centermask_keras.detectors.centernet import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    ImageNormalization,
-    build_centernet,
-    build_network,
-    build_point_heads,
-)
+from centermask_keras.detectors.base import IMAGE_MEAN, IMAGE_STD, ImageNormalization
+from centermask_keras.detectors.centernet import build_centernet, build_network, build_point_heads
 
 CONFIGS = [
     path

@@ -8,7 +8,7 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
-from centermask_keras.detectors.centernet import IMAGE_STD
+from centermask_keras.detectors.base import IMAGE_STD
 from centermask_keras.importers.convert import IMAGENET_STD, assign, convert
 from centermask_keras.importers.kinds import CLASSIFIER, COUNTER, KINDS, NEVER_USED, OFFSETS, UNTRAINED
 
