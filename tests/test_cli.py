@@ -250,8 +250,12 @@ def test_ceiling_and_check_print_their_figures(shapes, tmp_path, capsys):
     assert figures["mask_ap"] > 0.9 > figures["saliency_alone"]
     val = ["--annotations", str(shapes / "val.json"), "--images", str(shapes / "val")]
     run("data", "check", *val, "--out", str(tmp_path / "check"))
-    assert "4 images" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 images" in printed and "centre collisions at stride 4" in printed
     assert (tmp_path / "check" / "report.json").is_file()
+    fcos = str(DEMO.parent / "fcos_resnet101.json")
+    run("data", "check", "--config", fcos, *val, "--out", str(tmp_path / "check"))
+    assert "collisions" not in capsys.readouterr().out
 
 
 def test_check_fails_on_a_broken_image(shapes, tmp_path, capsys):

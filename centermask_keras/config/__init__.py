@@ -7,7 +7,7 @@ key is an error instead of a silent default.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,7 +153,8 @@ def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Co
         # Through JSON again: strict mode then takes a list for a tuple, and still no text for a number.
         return Config.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(source, problem) for problem in error.errors())) from None
+        problems = _without_sequels(error.errors())
+        raise ConfigError("\n".join(_explain(source, problem) for problem in problems)) from None
 
 
 def _unique(pairs: list[tuple[str, Any]], source: str) -> dict[str, Any]:
@@ -189,6 +190,8 @@ def _explain(source: str, problem: Mapping[str, Any]) -> str:
         case "union_tag_invalid":
             expected, received = problem["ctx"]["expected_tags"], json.dumps(problem["ctx"]["tag"])
             return f"{source}: {path}.detector: expected one of {expected}, received {received}"
+        case "missing" if isinstance(problem["loc"][-1], int):
+            return f"{source}: {path}: expected an entry, received none in {received}"
         case "missing":
             return f"{source}: {path}: expected this key, received none"
         case "extra_forbidden":
@@ -196,6 +199,9 @@ def _explain(source: str, problem: Mapping[str, Any]) -> str:
         case "too_short":
             count = problem["ctx"]["min_length"]
             return f"{source}: {path}: expected at least {count} entries, received {problem['ctx']['actual_length']}"
+        case "too_long":
+            count = problem["ctx"]["max_length"]
+            return f"{source}: {path}: expected at most {count} entries, received {received}"
         case "tuple_type":
             return f"{source}: {path}: expected a list, received {received}"
         case "value_error":  # one of the validators above; its message already says expected and received
@@ -204,6 +210,16 @@ def _explain(source: str, problem: Mapping[str, Any]) -> str:
         case _:
             expected = problem["msg"].removeprefix("Input should be ")
             return f"{source}: {path}: expected {expected}, received {received}"
+
+
+def _without_sequels(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out that a list is too short where its entries are faulty: only sound ones were counted."""
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] != "too_short" or not any(p[: len(place)] == place != p for p in places)
+    ]
 
 
 def _without_tags(place: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -46,7 +46,8 @@ class CheckReport:
         objects_per_class: class name -> count.
         input_hw, stride: what the next two are measured at, images fitted in whole.
         small_share: share of objects under 8 input pixels (square root of the box area).
-        collision_share: share of objects whose centre falls into the cell of another one of their class.
+        collision_share: share of objects whose centre falls into the cell of another one of their class; None without
+            a stride.
         out: folder with report.json and pictures, or None.
     """
 
@@ -62,9 +63,9 @@ class CheckReport:
     objects_per_image_max: int = 0
     objects_per_class: dict[str, int] = field(default_factory=dict)
     input_hw: tuple[int, int] = (512, 512)
-    stride: int = 4
+    stride: int | None = 4
     small_share: float = 0.0
-    collision_share: float = 0.0
+    collision_share: float | None = 0.0
     out: str | None = None
 
     def __str__(self) -> str:
@@ -77,11 +78,13 @@ class CheckReport:
         lines += _list_problems("boxes that do not fit their masks", self.doubtful)
         height, width = self.input_hw
         size = f"{height}" if height == width else f"{height} x {width}"
-        lines.append(
-            f"  objects per image: median {self.objects_per_image_median:g}, max {self.objects_per_image_max:,}     "
-            f"smaller than {SMALL_SIDE} px at {size}: {self.small_share:.1%}     "
-            f"centre collisions at stride {self.stride}: {self.collision_share:.1%}"
-        )
+        figures = [
+            f"objects per image: median {self.objects_per_image_median:g}, max {self.objects_per_image_max:,}",
+            f"smaller than {SMALL_SIDE} px at {size}: {self.small_share:.1%}",
+        ]
+        if self.stride is not None:
+            figures.append(f"centre collisions at stride {self.stride}: {self.collision_share:.1%}")
+        lines.append("  " + "     ".join(figures))
         if self.out is not None:
             lines.append(f"  pictures: {self.out}{os.sep}   report: {Path(self.out) / 'report.json'}")
         return "\n".join(lines)
@@ -92,7 +95,7 @@ def check_dataset(
     images_dir: str | Path,
     *,
     input_hw: tuple[int, int] = (512, 512),
-    stride: int = 4,
+    stride: int | None = 4,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
@@ -102,7 +105,7 @@ def check_dataset(
         annotations_path: json file; an `image_info` file without annotations is a fault of its own.
         images_dir: folder that its file names are relative to, or of shards.
         input_hw: size of the network's input that small objects and collisions are measured at.
-        stride: input pixels per cell.
+        stride: input pixels per cell that holds one centre of each class; None where objects are not found by centres.
         out: folder for report.json and pictures of the annotations of up to 16 images; made if missing.
         progress: called with (images done, images in all).
 
@@ -192,7 +195,7 @@ def _compare_masks(annotations: Annotations, index: int) -> list[Problem]:
     ]
 
 
-def _measure_objects(annotations: Annotations, input_hw: tuple[int, int], stride: int) -> dict[str, object]:
+def _measure_objects(annotations: Annotations, input_hw: tuple[int, int], stride: int | None) -> dict[str, object]:
     """Return the statistics of `CheckReport` that concern single objects."""
     image_of = np.repeat(np.arange(len(annotations)), np.diff(annotations.object_start))
     single = ~annotations.crowd
@@ -203,9 +206,7 @@ def _measure_objects(annotations: Annotations, input_hw: tuple[int, int], stride
         boxes[rows] = apply_to_boxes(make_letterbox(hw, input_hw), annotations.boxes[rows])
     boxes = clip_boxes(boxes, input_hw)[single]
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 // stride).astype(np.int64)
     classes = annotations.classes[single]
-    distinct = np.unique(np.column_stack([image_of[single], classes, cells]), axis=0)
     count = max(1, len(boxes))
     per_class = np.bincount(classes, minlength=annotations.num_classes).tolist()
     return {
@@ -215,8 +216,14 @@ def _measure_objects(annotations: Annotations, input_hw: tuple[int, int], stride
         "objects_per_image_max": int(per_image.max(initial=0)),
         "objects_per_class": dict(zip(annotations.class_names, per_class, strict=True)),
         "small_share": float((sides < SMALL_SIDE).sum() / count),
-        "collision_share": (len(boxes) - len(distinct)) / count,
+        "collision_share": stride and _count_collisions(image_of[single], classes, boxes, stride) / count,
     }
+
+
+def _count_collisions(image_of: np.ndarray, classes: np.ndarray, boxes: np.ndarray, stride: int) -> int:
+    """Count the objects whose centre falls into the cell of an earlier one of their image and class."""
+    cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 // stride).astype(np.int64)
+    return len(boxes) - len(np.unique(np.column_stack([image_of, classes, cells]), axis=0))
 
 
 def _draw_pictures(annotations: Annotations, unreadable: set[int], out: Path) -> None:

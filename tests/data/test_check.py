@@ -76,6 +76,11 @@ def test_sound_dataset(tmp_path):
     ]
 
 
+def test_without_a_stride_there_are_no_collisions_to_tell_of(tmp_path):
+    report = check_dataset(*write(tmp_path, make_document()), stride=None)
+    assert report.collision_share is None and str(report).endswith("smaller than 8 px at 512: 25.0%")
+
+
 def test_size_of_the_input_matters_to_the_figures(tmp_path):
     dataset = write(tmp_path, make_document())
     assert check_dataset(*dataset, input_hw=(1024, 1024)).small_share == 0
