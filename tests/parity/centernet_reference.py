@@ -6,7 +6,6 @@ CHECKOUT is a checkout of github.com/xingyizhou/CenterNet; nothing of it is kept
 deformable convolution is a CUDA kernel to compile; here PyTorch's `grid_sample` reads the shifted taps instead.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,12 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from rule import make_image, make_tensor, summarize
+from reference import COCO_MEAN, COCO_STD, set_weights, shapes_of, write
+from rule import make_image
 
 HEADS = {"hm": 80, "wh": 2, "reg": 2}
 SIZES = {"dla34": (128, 192), "dla34_plain": (128, 192), "hourglass104": (128, 256)}
-BGR_MEAN = np.array([0.40789654, 0.44719302, 0.47026115], np.float32)
-BGR_STD = np.array([0.28863828, 0.27408164, 0.27809835], np.float32)
+BGR_MEAN, BGR_STD = np.float32(COCO_MEAN[::-1]), np.float32(COCO_STD[::-1])
 FOLDER = Path(__file__).parent
 
 
@@ -63,21 +62,6 @@ def import_network(checkout: Path, name: str, convolution: type) -> ModuleType:
     stub.DCN = convolution
     sys.modules[stub.__name__] = stub
     return __import__(f"networks.{name}", fromlist=["DLASeg"])
-
-
-def set_weights(model: torch.nn.Module, network: str) -> None:
-    """Give every tensor of a model the values of the rule."""
-    state = {
-        key: torch.from_numpy(make_tensor(network, key, tuple(value.shape))) if value.ndim else value
-        for key, value in model.state_dict().items()
-    }
-    model.load_state_dict(state)
-    model.eval()
-
-
-def shapes_of(model: torch.nn.Module) -> dict[str, list[int]]:
-    """Name the tensors of a checkpoint of a model, with their shapes."""
-    return {key: list(value.shape) for key, value in model.state_dict().items()}
 
 
 def run(model: torch.nn.Module, stages: list[str], hw: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -125,7 +109,7 @@ def run_hourglass(checkout: Path) -> tuple[dict[str, np.ndarray], dict[str, list
 
 
 def main(checkout: Path) -> None:
-    """Write `centernet.npz`, and say how each output is distributed."""
+    """Write `centernet.npz`."""
     outputs = {
         "dla34": run_dla(checkout, "dla34", Deformable),
         "dla34_plain": run_dla(checkout, "dla34_plain", Plain),
@@ -135,18 +119,11 @@ def main(checkout: Path) -> None:
     provenance = {
         "repository": "github.com/xingyizhou/CenterNet",
         "commit": commit,
-        "torch": torch.__version__,
         "input_hw": SIZES,
     }
-    rows = {}
-    for network, (tensors, _) in outputs.items():
-        for name, values in tensors.items():
-            rows[f"{network}/{name}"] = summary = summarize(f"{network}/{name}", values)
-            print(f"{network}/{name:32} {values.shape!s:22} deviation {summary[1]:8.4f} largest {summary[2]:8.3f}")
-    # The sampled values to float32, in which they were computed.
-    arrays = {key: row.astype(np.float32) for key, row in rows.items()}
-    shapes = json.dumps({network: shapes for network, (_, shapes) in outputs.items()})
-    np.savez_compressed(FOLDER / "centernet.npz", provenance=json.dumps(provenance), shapes=shapes, **arrays)
+    values = {network: tensors for network, (tensors, _) in outputs.items()}
+    shapes = {network: shapes for network, (_, shapes) in outputs.items()}
+    write(FOLDER / "centernet.npz", values, shapes, provenance)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,19 @@ Both sides make the same float32 values with NumPy, so that only outputs have to
 | `weight` of 4 axes and one input channel (`up_*`, transposed) | normal, deviation 0.5: an output sees 4 taps |
 | `conv_offset_mask.weight` | normal, deviation sqrt(0.5 / fan-in): offsets of about a cell |
 | `weight` of 1 axis (scale of a normalisation) | uniform in 0.5..1.5 |
-| the same of the last normalisation in a residual branch (`bn2`) | uniform in 0.1..0.3 |
+| the same of the last normalisation in a residual branch (`LAST_NORM[network]`) | uniform in 0.1..0.3 |
 | `running_var` | uniform in 0.5..1.5 |
 | `bias`, `running_mean` | normal, deviation 0.1 |
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
-GAIN = {"dla34": 2.0, "dla34_plain": 1.2, "hourglass104": 0.8}
+GAIN = {"dla34": 2.0, "dla34_plain": 1.2, "hourglass104": 0.8, "resnet101": 1.2, "resnext101_32x8d": 1.2}
 """Chosen so that the deviations of all outputs lie between 0.1 and 10."""
+LAST_NORM = dict.fromkeys(GAIN, ".bn2.") | dict.fromkeys(("resnet101", "resnext101_32x8d"), ".bn3.")
 
 
 def generator(name: str) -> np.random.Generator:
@@ -37,7 +39,7 @@ def make_tensor(network: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif len(shape) == 4:
         values = _deviation(network, name, shape) * rng.standard_normal(shape)
     else:
-        values = rng.uniform(0.5, 1.5, shape) * (0.2 if ".bn2." in name else 1.0)
+        values = rng.uniform(0.5, 1.5, shape) * (0.2 if LAST_NORM[network] in name else 1.0)
     return values.astype(np.float32)
 
 
@@ -64,3 +66,16 @@ def summarize(name: str, values: np.ndarray) -> np.ndarray:
     """Reduce an output [B, h, w, C] to float64: mean, deviation, largest magnitude, then the sampled values."""
     flat = np.asarray(values, np.float64).reshape(-1)
     return np.concatenate([[flat.mean(), flat.std(), np.abs(flat).max()], flat[sample_cells(name, flat.size)]])
+
+
+def compare(network: str, outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the largest difference of every output of a network from its reference, over its largest magnitude."""
+    expected = {key.removeprefix(f"{network}/"): row for key, row in reference.items() if key.startswith(f"{network}/")}
+    assert outputs.keys() == expected.keys()
+    errors = {}
+    for name, row in expected.items():
+        _, deviation, largest = row[:3]
+        assert 0.1 <= deviation <= 10, name
+        errors[name] = float(np.abs(summarize(f"{network}/{name}", outputs[name]) - row).max() / largest)
+    print(network, {name: f"{error:.1e}" for name, error in errors.items()})
+    return errors

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from parity.rule import make_image, make_tensor, summarize
+from parity.rule import compare, make_image, make_tensor
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
@@ -81,14 +81,5 @@ def run(network: str) -> dict[str, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", KIND)
 def test_every_stage_and_head_equals_the_release(network):
-    outputs = run(network)
-    expected = {key.removeprefix(f"{network}/"): row for key, row in REFERENCE.items() if key.startswith(f"{network}/")}
-    assert outputs.keys() == expected.keys()
-    errors = {}
-    for name, row in expected.items():
-        mean, deviation, largest = row[:3]
-        assert 0.1 <= deviation <= 10, name
-        received = summarize(f"{network}/{name}", outputs[name])
-        errors[name] = np.abs(received - row).max() / largest
-    print(network, {name: f"{error:.1e}" for name, error in errors.items()})
+    errors = compare(network, run(network), REFERENCE)
     assert all(error < TOLERANCE for error in errors.values()), errors  # not their max: it may pass over a NaN
