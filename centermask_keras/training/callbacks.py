@@ -28,6 +28,7 @@ from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.event_files import EVENT_FILES, drop_events, holds_events
+from centermask_keras.training.recorder import validates_after
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder
 from centermask_keras.training.state import Progress as RunProgress
 
@@ -139,7 +140,7 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         number = epoch + 1
         self.evaluation = None
-        if number % self._settings.validate_every and number != self._settings.epochs:
+        if not validates_after(number, self._settings):
             return
         self._average.update()
         self.evaluation = evaluate_model(self._predictor, self._annotations, progress=self._on_progress)

@@ -131,7 +131,7 @@ def _fit(
     schedule = _make_schedule(settings, steps)
     model, averaged = _build_models(config, schedule, weights, replicas)
     variables = _state_of(model, averaged, settings)
-    progress = run.load_state(variables)
+    progress = run.states.load(variables)
     # The chief has just written the record: who reads another one has another folder.
     replicas.check_agreement({"run folder": str(run.read_record()), "saved state": str(asdict(progress))})
     record_start(run, progress, replicas)

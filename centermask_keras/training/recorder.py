@@ -74,7 +74,7 @@ class RunRecorder(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        progress, save = self._progress, self._settings.save
+        progress = self._progress
         progress.epoch, progress.epoch_seconds = epoch + 1, 0.0
         self._run.append_metrics({"epoch": progress.epoch, "step": progress.step, **logs})
         self._average.update()
@@ -82,7 +82,7 @@ class RunRecorder(keras.callbacks.Callback):
         over = is_over(progress, self._settings)
         self.model.stop_training = over
         best = progress.best_epoch == progress.epoch  # its weights are written: the state must not fall behind them
-        if over or best or save.unit != "epochs" or progress.epoch % save.every == 0:
+        if over or best or self._saves_after(progress.epoch):
             self._save()
         if not over:
             self.stop_if_asked()
@@ -97,11 +97,22 @@ class RunRecorder(keras.callbacks.Callback):
             )
 
     def _is_due(self) -> bool:
-        """Say whether a step is one after which the state is saved; the clocks of workers need not agree."""
+        """Say whether a step is one after which the state is saved; the clocks of workers need not agree.
+
+        So is the last one before a validation: its scoring can take minutes, and heeds no SIGTERM.
+        """
         every, unit = self._settings.save.every, self._settings.save.unit
+        epoch, rest = divmod(self._progress.step, self._steps_per_epoch)
+        if not rest and validates_after(epoch, self._settings) and self._saves_after(epoch):
+            return True
         if unit == "minutes":
             return self._replicas.any_worker(time.perf_counter() - self._saved >= 60 * every)
         return unit == "steps" and self._progress.step % every == 0
+
+    def _saves_after(self, epoch: int) -> bool:
+        """Say whether the end of an epoch, counted from 1, is saved whatever it brings."""
+        save = self._settings.save
+        return save.unit != "epochs" or epoch % save.every == 0 or epoch == self._settings.epochs
 
     def _save(self) -> None:
         now = time.perf_counter()
@@ -110,7 +121,12 @@ class RunRecorder(keras.callbacks.Callback):
         samples, seconds = self._counters.to_dict(), self._progress.seconds
         self._run.update_record(epochs=self._progress.epoch, seconds=seconds, samples=samples)
         fill_variables(self.model)
-        self._run.save_state(self._progress, self._variables)  # last: from here on all of it counts as done
+        self._run.states.save(self._progress, self._variables)  # last: from here on all of it counts as done
+
+
+def validates_after(epoch: int, settings: TrainConfig) -> bool:
+    """Say whether an epoch, counted from 1, ends with a validation."""
+    return epoch % settings.validate_every == 0 or epoch == settings.epochs
 
 
 def is_over(progress: Progress, settings: TrainConfig) -> bool:

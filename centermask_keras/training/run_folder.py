@@ -18,7 +18,7 @@ from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.event_files import EVENT_FILES
 from centermask_keras.training.files import PARTIAL, check_room, write_file
-from centermask_keras.training.state import STATE_FILES, Progress, StateFiles, Variables
+from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
 CONFIG = "config.json"
 BEST_WEIGHTS = "model.weights.h5"
@@ -44,6 +44,9 @@ class RunFolder:
     Args:
         path: the folder; made if it is not there.
         read_only: write nothing: another worker does.
+
+    Attributes:
+        states: everything that training needs to continue.
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
@@ -58,7 +61,12 @@ class RunFolder:
         return self.path / TENSORBOARD
 
     def save_weights(self, model: keras.Model, name: str) -> None:
-        """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one."""
+        """Write the weights of a model that was never compiled: Keras would add the optimizer of a compiled one.
+
+        Raises:
+            CenterMaskError: a value is not finite, the disk is full, or cannot be written; the file is as it was.
+        """
+        check_finite(str(self.path / name), model.weights)
         if self.read_only:
             return
         sizes = [math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights]
@@ -68,14 +76,6 @@ class RunFolder:
             model.save_weights(partial)
 
         write_file(self.path, name, write)
-
-    def save_state(self, progress: Progress, variables: Variables) -> None:
-        """Write everything that training needs to continue (`StateFiles.save`)."""
-        self.states.save(progress, variables)
-
-    def load_state(self, variables: Variables) -> Progress:
-        """Continue from the newest state that is whole (`StateFiles.load`)."""
-        return self.states.load(variables)
 
     def read_metrics(self) -> list[dict[str, str]]:
         """Return the rows of `metrics.csv`, none if there is no file."""

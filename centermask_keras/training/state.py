@@ -7,6 +7,7 @@ with its name is the state; the one before is kept beside it.
 import json
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,8 +68,9 @@ class StateFiles:
         """Write a state; it is the newest from one moment to the next, and the good one before it stays.
 
         Raises:
-            CenterMaskError: the disk is full, or cannot be written; the states are as they were.
+            CenterMaskError: a value is not finite, the disk is full, or cannot be written; the states are as they were.
         """
+        check_finite(f"{self._folder}: step {progress.step}", [v for members in variables.values() for v in members])
         arrays = {
             f"{group}/{index}": keras.ops.convert_to_numpy(variable)
             for group, members in variables.items()
@@ -110,6 +112,23 @@ class StateFiles:
         """Return the states, the newest last."""
         paths = [path for path in self._folder.glob(STATE_FILES) if STATE_NAME.fullmatch(path.name)]
         return sorted(paths, key=_number)
+
+
+def check_finite(where: str, variables: Iterable[keras.Variable]) -> None:
+    """Refuse to save what nothing can be learned from any more: the loss of a step shows it one step later.
+
+    Raises:
+        CenterMaskError: names `where`.
+    """
+    floats = [variable for variable in variables if keras.backend.is_float_dtype(variable.dtype)]
+    faulty = [variable for variable in floats if not keras.ops.all(keras.ops.isfinite(variable))]
+    if faulty:
+        raise CenterMaskError(
+            f"{where}: expected finite weights to save, received NaN or infinity in {len(faulty)} of {len(floats)} "
+            f"variables, the first is {faulty[0].path}. What was saved before is kept, and the same command continues "
+            "from there. If it ends here again, pass --overwrite with a lower train.learning_rate or a smaller "
+            "train.clip_norm"
+        )
 
 
 def _number(path: Path) -> int:

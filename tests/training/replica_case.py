@@ -26,11 +26,12 @@ OPTIONS = {
     "jit_compile": "false",
     "model": "tiny",  # or what the demo builds, or a small CenterMask on FCOS
     "learning_rate": "1e-2",
+    "l2": "1e-2",  # large enough to be seen in a few steps
 }
 CONFIGS = Path(__file__).parents[2] / "configs"
 FCOS = [
     *("model.backbone=resnet_small", "model.tower_depth=1", "model.frozen_norm=false", "data.multi_scale_hw=null"),
-    *("model.max_detections=20", "train.l2=1e-4"),
+    "model.max_detections=20",
 ]
 SIZE = 4  # images
 PADDED = ("boxes", "classes", "valid", "masks")
@@ -49,8 +50,9 @@ def make_config(options):
                 "model.shape_size=8",
                 "model.mask_size_train=8",
                 "model.mask_size_infer=16",
-                "train.accumulation_steps=1",
             ),
+            *("train.optimizer=sgd", f"train.clip_norm={options['clip']}", f"train.l2={options['l2']}"),
+            f"train.accumulation_steps={options['accumulation']}",
             f"train.batch_size={SIZE}",
             f"model.dtype_policy={options['policy']}",
             f"distribution={options['distribution']}",
@@ -132,26 +134,22 @@ def build_tiny(config):
 
 
 def train(options):
-    """Train `steps` epochs of one step by plain SGD; return arrays by name."""
+    """Train `steps` epochs of one step by SGD at a constant rate; return arrays by name."""
     import keras
 
     from centermask_keras.data.pipeline import Share
     from centermask_keras.detectors import build_detector
     from centermask_keras.training.distribution import start_replicas
+    from centermask_keras.training.optimizer import build_optimizer
 
     config, steps, parts = make_config(options), int(options["steps"]), int(options["accumulation"])
-    clip = None if options["clip"] == "null" else float(options["clip"])
     with start_replicas(config, "case") as replicas:
         with replicas.scope():
             model = (build_tiny if options["model"] == "tiny" else build_detector)(config)
             if options["frozen"] == "true":
                 for layer in model.network.layers:
                     layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-            optimizer = keras.optimizers.SGD(
-                float(options["learning_rate"]),
-                global_clipnorm=clip,
-                gradient_accumulation_steps=parts if parts > 1 else None,
-            )
+            optimizer = build_optimizer(config.train, float(options["learning_rate"]))
             optimizer.build(model.trainable_variables)
             model.compile(optimizer=optimizer, jit_compile=options["jit_compile"] == "true")
         replicas.prepare(model)

@@ -1,6 +1,5 @@
 """A run that is stopped at any point and continued equals, bit for bit, one that is not; patience; a full disk."""
 
-import csv
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from run_files import TIMES, distance, metrics_of, state_of, states_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
@@ -18,31 +18,14 @@ from centermask_keras.training import callbacks, fit, recorder
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.recorder import RunRecorder
 from centermask_keras.training.run_folder import RunFolder
+from centermask_keras.training.state import StateFiles
 
-TIMES = {"seconds", "images_per_second"}
 EVERY_STEP = ["train.save.every=1", "train.save.unit=steps"]
 OPTIONS = {
     "plain": ["train.ema_decay=null", "train.clip_norm=null"],
     "average and clipping": ["train.ema_decay=0.9", "train.clip_norm=0.5"],
     "accumulation": ["train.ema_decay=0.9", "train.accumulation_steps=2"],
 }
-
-
-def metrics_of(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-
-
-def states_of(folder):
-    return sorted(folder.glob("state_*.npz"))
-
-
-def state_of(folder):
-    with np.load(states_of(folder)[-1]) as state:
-        progress = json.loads(str(state["progress"]))
-        return {key: state[key] for key in state.files if key != "progress"} | {
-            key: value for key, value in progress.items() if "seconds" not in key
-        }
 
 
 def events_of(folder):
@@ -71,10 +54,6 @@ def assert_same_weights(tiny):
         np.testing.assert_array_equal(one, other)
 
 
-def distance(one, other):
-    return float(sum(np.abs(a - b).sum() for a, b in zip(one, other, strict=True)))
-
-
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_killed_between_epochs(tiny, options):
     config = tiny.config(*options)
@@ -95,14 +74,11 @@ def test_killed_between_epochs(tiny, options):
     assert_same_weights(tiny)
 
 
-@pytest.mark.parametrize(
-    "options", [OPTIONS["accumulation"], pytest.param(OPTIONS["plain"], marks=pytest.mark.slow)], ids=str
-)
-def test_killed_at_every_step(tiny, options):
+def test_killed_at_every_step(tiny):
     """A state after every step: each start gets one batch further, also from the last batch of an epoch."""
-    config = tiny.config(*options, "train.epochs=3")
-    tiny.train(config, run="whole")  # which saves at other times
-    config = tiny.config(*options, "train.epochs=3", *EVERY_STEP)
+    options = [*OPTIONS["accumulation"], "train.epochs=3"]
+    tiny.train(tiny.config(*options), run="whole")  # which saves at other times
+    config = tiny.config(*options, *EVERY_STEP)
     for step in range(1, 9):
         tiny.events = {step: "kill"}
         with pytest.raises(tf.errors.OpError, match="killed"):
@@ -129,8 +105,9 @@ def test_a_run_with_initial_weights_continues_only_with_them(tiny):
 
 
 def test_killed_in_a_validation(tiny):
-    tiny.train(tiny.config("train.epochs=3"), run="whole")
-    config = tiny.config("train.epochs=3", *EVERY_STEP)
+    """The state is saved before it: its scoring may take longer than a scheduler waits."""
+    config = tiny.config("train.epochs=3")
+    tiny.train(config, run="whole")
 
     def die():
         raise KeyboardInterrupt
@@ -147,35 +124,61 @@ def test_killed_in_a_validation(tiny):
 
 
 @pytest.mark.parametrize(
-    ("moment", "victim"),
+    ("moment", "owner", "victim", "call"),
     [
-        pytest.param("before", "save_weights", marks=pytest.mark.slow),
-        pytest.param("before", "update_record", marks=pytest.mark.slow),
-        ("before", "append_metrics"),
-        ("before", "save_state"),
-        ("after", "save_state"),
+        pytest.param("before", RunFolder, "save_weights", 2, marks=pytest.mark.slow),
+        pytest.param("before", RunFolder, "update_record", 2, marks=pytest.mark.slow),  # the one of the start
+        ("before", RunFolder, "append_metrics", 2),
+        ("before", StateFiles, "save", 4),  # at the end of the second epoch; the third is before its validation
+        ("after", StateFiles, "save", 4),
     ],
 )
-def test_killed_between_two_files(tiny, monkeypatch, victim, moment):
+def test_killed_between_two_files(tiny, monkeypatch, moment, owner, victim, call):
     config = tiny.config("train.epochs=2")
     start = tiny.initial_weights()
     tiny.mask_ap = lambda model: distance(model.get_weights(), start)  # rises: weights are written in every epoch
     assert tiny.train(config, run="whole").best_epoch == 2
     with monkeypatch.context() as patch:
-        write, calls = getattr(RunFolder, victim), []
+        write, calls = getattr(owner, victim), []
 
         def die(self, *args, **kwargs):
             calls.append(1)
-            second = len(calls) == 2  # of the second epoch, or an early record
-            if moment == "after" or not second:
+            now = len(calls) == call
+            if moment == "after" or not now:
                 write(self, *args, **kwargs)
-            if second:
+            if now:
                 raise KeyboardInterrupt
 
-        patch.setattr(RunFolder, victim, die)
+        patch.setattr(owner, victim, die)
         with pytest.raises(KeyboardInterrupt):
             tiny.train(config, run="parts")
     tiny.train(config, run="parts")
+    assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
+    assert_same_weights(tiny)
+
+
+@pytest.mark.parametrize(("every", "file"), [(1, "step 9"), (2, r"model\.weights\.h5")])
+def test_weights_that_are_not_finite_are_not_saved(every, file, tiny, monkeypatch):
+    """The loss of their step still is; the third epoch is saved for itself, or only as the best so far."""
+    config = tiny.config("train.ema_decay=null", f"train.save.every={every}")
+    start = tiny.initial_weights()
+    tiny.mask_ap = lambda model: np.nan_to_num(distance(model.get_weights(), start), nan=1e9)  # rises
+    tiny.train(config, run="whole")
+    count = RunRecorder.on_train_batch_end
+
+    def overflow(self, batch, logs=None):
+        if self._progress.step == 8:
+            self.model.trainable_variables[0].assign(np.full((4, 6), np.nan))
+        count(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecorder, "on_train_batch_end", overflow)
+        with pytest.raises(CenterMaskError, match=rf"{file}: expected finite weights .* NaN or infinity in 1 of \d+ "):
+            tiny.train(config, run="parts")
+    assert state_of(tiny.tmp_path / "parts")["step"] == 6
+    assert all(np.isfinite(weights).all() for weights in tiny.saved_weights("parts"))
+    tiny.train(config, run="parts")
+    assert "continues after step 6" in tiny.output
     assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
     assert_same_weights(tiny)
 
@@ -244,35 +247,42 @@ class Together(Replicas):
 def test_what_another_worker_wants_is_done_here(tiny, monkeypatch):
     """Its clock is due after the second step, its SIGTERM comes in the validation after the third."""
     monkeypatch.setattr(fit, "start_replicas", lambda config, name: nullcontext(Together()))
-    asked = [False, *(False, False), *(False, True), *(False, False), True]  # at the start; of stops and saves in turn
+    asked = [False, *(False, False), *(False, True), False, True]  # at the start; of stops and saves in turn
     monkeypatch.setattr(Together, "asked", iter(asked))
-    saved, write = [], RunFolder.save_state
-    monkeypatch.setattr(RunFolder, "save_state", lambda self, *of: (saved.append(of[0].step), write(self, *of)))
+    saved, write = [], StateFiles.save
+    monkeypatch.setattr(StateFiles, "save", lambda self, *of: (saved.append(of[0].step), write(self, *of)))
     config = tiny.config("train.epochs=2", "train.save.every=9", "train.save.unit=minutes")
     with pytest.raises(InterruptedTraining, match="after step 3"):
         tiny.train(config)
-    assert saved == [2, 3]
+    assert saved == [2, 3, 3]  # before the validation, and in it
     tiny.mask_ap = lambda model: 0.5
     assert tiny.train(config).best_mask_ap == 0.25  # the chief's
-    assert saved == [2, 3, 3, 6]
+    assert saved == [2, 3, 3, 3, 6, 6]
 
 
 @pytest.mark.parametrize(
     ("save", "saved"),
     [
-        (["train.save.every=2"], [(1, 3), (2, 6), (4, 12), (5, 15)]),  # the best and the last epoch are always saved
-        (["train.save.every=4", "train.save.unit=steps"], [(1, 3), (1, 4), (2, 6), (2, 8), (3, 9)]),
-        (["train.save.every=2", "train.save.unit=minutes"], [(0, 2), (1, 3), (1, 5), (2, 6), (2, 8), (3, 9)]),
+        # The best and the last epoch are always saved; what is saved anyway also before its validation.
+        (["train.save.every=2"], [(1, 3), (1, 6), (2, 6), (3, 12), (4, 12), (4, 15), (5, 15)]),
+        (
+            ["train.save.every=4", "train.save.unit=steps"],
+            [(0, 3), (1, 3), (1, 4), (1, 6), (2, 6), (2, 8), (2, 9), (3, 9)],
+        ),
+        (
+            ["train.save.every=2", "train.save.unit=minutes"],
+            [(0, 2), (0, 3), (1, 3), (1, 5), (1, 6), (2, 6), (2, 8), (2, 9), (3, 9)],
+        ),
     ],
     ids=["epochs", "steps", "minutes"],
 )
 def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
     """A clock that moves on by a minute with every step; epochs of three steps."""
     points = []
-    write = RunFolder.save_state
+    write = StateFiles.save
     monkeypatch.setattr(
-        RunFolder,
-        "save_state",
+        StateFiles,
+        "save",
         lambda self, progress, variables: (
             points.append((progress.epoch, progress.step)),
             write(self, progress, variables),
@@ -339,14 +349,15 @@ def test_patience_survives_a_kill(tiny, monkeypatch):
     with pytest.raises(tf.errors.OpError):
         tiny.train(config)
     with monkeypatch.context() as patch:
-        write = RunFolder.save_state
+        write = StateFiles.save
 
-        def die(self, *args):
-            write(self, *args)
-            raise KeyboardInterrupt
+        def die(self, progress, variables):
+            write(self, progress, variables)
+            if progress.epoch == 4:
+                raise KeyboardInterrupt
 
         tiny.events = {}
-        patch.setattr(RunFolder, "save_state", die)
+        patch.setattr(StateFiles, "save", die)
         with pytest.raises(KeyboardInterrupt):
             tiny.train(config)  # the last epoch is saved, but the run does not know that it is over
     result = tiny.train(config)

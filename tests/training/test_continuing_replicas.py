@@ -1,6 +1,5 @@
 """Several replicas, backends and workers: stopped at any moment and continued, they end as if left alone."""
 
-import csv
 import json
 import signal
 import subprocess
@@ -9,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_files import DEADLINE, data_paths, finish, metrics_of, state_of
 
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.training import workers
 
 CASE = Path(__file__).with_name("train_case.py")
 STEPS = 10  # per epoch
-DEADLINE = 600  # seconds, on a busy machine
 METRICS_TOLERANCE = 1e-5  # the sums of an epoch that was begun are shared out anew among the replicas
 LOST_SECONDS = 6
 OWN_SECONDS = 30  # of the error's way through the collectives, and of Python's end
@@ -29,29 +28,12 @@ def shapes(tmp_path_factory) -> Path:
 
 
 def arguments(data: Path, run: Path, devices: int, *more: str) -> list[str]:
-    paths = [f'data.{split}.annotations="{data / split}.json"' for split in ("train", "val")]
-    paths += [f'data.{split}.images="{data / split}"' for split in ("train", "val")]
     small = ["data.input_hw=[64,64]", "train.batch_size=4", "train.drop_epochs=[5]", "train.validate_every=6"]
-    return [str(CASE), str(run), str(devices), *paths, *small, *more]
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    text, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == code, text[-3000:]
-    return text
-
-
-def read_state(run: Path) -> dict[str, np.ndarray]:
-    """Read the newest state; nothing if there is none, or if it was replaced in between."""
-    try:
-        with np.load(max(run.glob("state_*.npz"), default="none")) as state:
-            return {key: state[key] for key in state.files}
-    except FileNotFoundError:
-        return {}
+    return [str(CASE), str(run), str(devices), *data_paths(data), *small, *more]
 
 
 def step_of(run: Path) -> int:
-    return json.loads(str(read_state(run).get("progress", '{"step": 0}')))["step"]
+    return state_of(run).get("step", 0)
 
 
 def wait_for_a_state_inside_of_an_epoch(run: Path, processes: list[subprocess.Popen], *, after: int = 0) -> None:
@@ -63,17 +45,11 @@ def wait_for_a_state_inside_of_an_epoch(run: Path, processes: list[subprocess.Po
         time.sleep(0.01)
 
 
-def metrics_of(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [{k: float(v) for k, v in row.items() if v and k not in ("seconds", "images_per_second")} for row in rows]
-
-
 def assert_same_run(one: Path, other: Path) -> None:
     """Hold two run folders to the same weights and optimizer, bit for bit, and to the same figures."""
-    ours, theirs = read_state(one), read_state(other)
+    ours, theirs = state_of(one), state_of(other)
     assert ours.keys() == theirs.keys() and len(ours) > 20
-    for key in [key for key in ours if not key.startswith(("progress", "metrics/"))]:
+    for key in [key for key in ours if not key.startswith("metrics/") and "best" not in key]:
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
     for before, now in zip(metrics_of(one), metrics_of(other), strict=True):
         assert now == pytest.approx(before, rel=METRICS_TOLERANCE)

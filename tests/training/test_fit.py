@@ -1,6 +1,5 @@
 """Training as a whole, on a stand-in: continuing equals not stopping, the best is kept, faults stop it readably."""
 
-import csv
 import json
 import re
 from hashlib import sha256
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from run_files import distance, metrics_of, state_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.config import load_config
@@ -16,21 +16,6 @@ from centermask_keras.errors import CenterMaskError, ConfigError, ImageError
 from centermask_keras.training import fit
 
 FIGURES = {"mask_ap", "box_ap"}
-TIMES = {"seconds", "images_per_second"}
-
-
-def metrics_of(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: float(v) for k, v in row.items() if k not in TIMES and v} for row in csv.DictReader(file)]
-
-
-def state_of(folder):
-    with np.load(max(folder.glob("state_*.npz"))) as state:
-        return {key: state[key] for key in state.files if key != "progress"}
-
-
-def distance(one, other):
-    return float(sum(np.abs(a - b).sum() for a, b in zip(one, other, strict=True)))
 
 
 def test_a_run_writes_its_files(tiny):
@@ -38,7 +23,10 @@ def test_a_run_writes_its_files(tiny):
     folder = result.run_dir
     names = {path.name for path in folder.iterdir()}
     states = sorted(name for name in names if name.startswith("state_"))
-    assert [name[:13] for name in states] == ["state_000003_", "state_000004_"]  # the newest and the one before
+    assert [name[:13] for name in states] == [
+        "state_000007_",
+        "state_000008_",
+    ]  # two for each epoch: of before its validation, and of its end
     assert names - set(states) == {
         "config.json",
         "model.weights.h5",
@@ -185,7 +173,7 @@ def test_nan_stops_at_its_step_and_keeps_the_batch(tiny):
     with np.load(saved) as batch:
         np.testing.assert_array_equal(batch["image"], tiny.batch(7)["image"])
     state = state_of(tiny.tmp_path / "run")
-    assert state["optimizer/0"] == 6 and all(np.isfinite(array).all() for array in state.values())
+    assert state["optimizer/0"] == 6 and all(np.isfinite(value).all() for value in state.values())
 
 
 def test_a_run_is_not_continued_on_another_backend(tiny, monkeypatch):

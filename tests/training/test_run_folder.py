@@ -107,7 +107,7 @@ def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     run.write_config(load_config(DEMO))
     run.save_weights(build_model(), "model.weights.h5")
-    run.save_state(Progress(epoch=1), {})
+    run.states.save(Progress(epoch=1), {})
     run.append_metrics({"epoch": 1})
     run.update_record(finished=True)
     run.save_batch({"image": np.zeros(1)}, 12)

@@ -1,11 +1,11 @@
-"""The real detector on generated shapes: trains, is evaluated, saved and loaded; continuing equals not stopping."""
+"""The real detector on generated shapes: trains, is evaluated, saved and loaded."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from run_files import data_paths, metrics_of
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
@@ -13,10 +13,8 @@ from centermask_keras.data.shapes import make_shapes
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train
-from centermask_keras.training.run_folder import RunFolder
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
-TIMES = {"seconds", "images_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +24,7 @@ def config(tmp_path_factory):
     return load_config(
         DEMO,
         [
-            *(f'data.{split}.annotations="{data / split}.json"' for split in ("train", "val")),
-            *(f'data.{split}.images="{data / split}"' for split in ("train", "val")),
+            *data_paths(data),
             "data.input_hw=[64, 64]",
             "model.dtype_policy=float32",
             "train.epochs=3",
@@ -37,31 +34,6 @@ def config(tmp_path_factory):
             "train.accumulation_steps=2",
         ],
     )
-
-
-def metrics_of(folder: Path) -> list[dict[str, float]]:
-    with (folder / "metrics.csv").open() as file:
-        return [{k: float(v) for k, v in row.items() if k not in TIMES and v} for row in csv.DictReader(file)]
-
-
-@pytest.mark.slow
-def test_killed_and_continued_equals_uninterrupted(config, tmp_path, monkeypatch):
-    train(config, name="shapes", run_dir=tmp_path / "whole")
-    save = RunFolder.save_state
-
-    def save_and_die(self, progress, variables):
-        save(self, progress, variables)
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "save_state", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, name="shapes", run_dir=tmp_path / "parts")
-    train(config, name="shapes", run_dir=tmp_path / "parts")
-    whole, parts = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "parts")
-    assert [row["epoch"] for row in whole] == [row["epoch"] for row in parts] == [1, 2, 3]
-    assert whole == parts  # bit for bit
 
 
 @pytest.mark.slow

@@ -2,13 +2,13 @@
 
 import json
 import socket
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from run_files import data_paths, finish
 
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import ConfigError
@@ -25,18 +25,6 @@ def variables(ports: list[int], worker: int) -> dict[str, str]:
     """Return what tells a process which worker it is."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})}
-
-
-def data_paths(folder: Path) -> list[str]:
-    """Return the overrides that point a configuration to a folder of shapes."""
-    paths = [f'data.{split}.annotations="{folder / split}.json"' for split in ("train", "val")]
-    return paths + [f'data.{split}.images="{folder / split}"' for split in ("train", "val")]
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    text, _ = process.communicate(timeout=600)
-    assert process.returncode == code, text[-3000:]
-    return text
 
 
 def last_weights(path: Path) -> list[np.ndarray]:
