@@ -118,6 +118,7 @@ def test_the_command_evaluates_under_jax_as_under_tensorflow(nuclei_train, tmp_p
             text=True,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        figures[backend] = json.loads((tmp_path / f"{backend}.json").read_text())
+        found = json.loads((tmp_path / f"{backend}.json").read_text())
+        figures[backend] = {name: found[name] for name in ("mask_ap", "box_ap", "boundary_ap")}
     assert figures["tensorflow"]["mask_ap"] > 0.2
-    assert figures["jax"] == pytest.approx(figures["tensorflow"], abs=AP_TOLERANCE, nan_ok=True)
+    assert figures["jax"] == pytest.approx(figures["tensorflow"], abs=AP_TOLERANCE)
