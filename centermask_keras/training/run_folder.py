@@ -149,8 +149,13 @@ def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFold
         for pattern in MADE_BY_A_RUN:
             for path in run.path.glob(pattern):
                 path.unlink()
-    # Weights with a record that says nothing of "finished" were shipped or imported: training must not replace them.
-    if run.read_record().get("finished", (run.path / BEST_WEIGHTS).exists()):
+    record = run.read_record()
+    if "finished" not in record and (run.path / BEST_WEIGHTS).exists():
+        raise ConfigError(
+            f"{run.path}: expected a new folder or an unfinished run, received a model that was imported or shipped. "
+            f"To begin with its weights, pass --weights {run.path} and another --run"
+        )
+    if record.get("finished"):
         raise ConfigError(
             f"{run.path}: expected a new folder or an unfinished run, received a finished one. {START_ANEW}"
         )

@@ -90,15 +90,22 @@ def test_missing_and_additional_keys_are_differences():
     assert lines[1] == "run.json: a.c: expected nothing, received null"
 
 
-@pytest.mark.parametrize("record", [{"finished": True}, {"categories": []}], ids=["finished", "shipped or imported"])
-def test_finished_runs_and_shipped_models_are_left_alone(tmp_path, record):
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"finished": True}, "received a finished one.*--overwrite"),
+        ({"categories": []}, "imported or shipped.*pass --weights .* and another --run"),
+    ],
+    ids=["finished", "shipped or imported"],
+)
+def test_finished_runs_and_shipped_models_are_left_alone(tmp_path, record, message):
     config = load_config(DEMO)
     run = RunFolder(tmp_path)
     run.write_config(config)
     run.save_weights(build_model(), "model.weights.h5")
     run.update_record(**record)
     before = {name: (tmp_path / name).read_bytes() for name in files_of(tmp_path)}
-    with pytest.raises(ConfigError, match=r"received a finished one.*--overwrite"):
+    with pytest.raises(ConfigError, match=message):
         open_run(tmp_path, config, overwrite=False)
     assert {name: (tmp_path / name).read_bytes() for name in files_of(tmp_path)} == before
 
