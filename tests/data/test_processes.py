@@ -156,7 +156,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
             take(configure(processes=processes), spoiled, 4, counters=counters)
         errors.append(counters.error)
     assert [type(error) for error in errors] == [ImageError] * 2
-    assert str(errors[0]) == str(errors[1]) and vars(errors[0]) == vars(errors[1])
+    assert str(errors[0]) == str(errors[1]) and errors[0].args == errors[1].args
     wait_until(lambda: not worker_ids())
 
 

@@ -1,13 +1,18 @@
 """The real detector on generated shapes: trains, is evaluated, saved and loaded; continuing equals not stopping."""
 
 import csv
+import gc
+import importlib.util
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from centermask_keras.config import load_config
+from centermask_keras.config.sections import SaveConfig
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.evaluation.predict import evaluate_model
@@ -62,6 +67,42 @@ def test_killed_and_continued_equals_uninterrupted(config, tmp_path, monkeypatch
     whole, parts = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "parts")
     assert [row["epoch"] for row in whole] == [row["epoch"] for row in parts] == [1, 2, 3]
     assert whole == parts  # bit for bit
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("grain") is None and not os.environ.get("CI"), reason="PyGrain is not installed"
+)
+def test_processes_train_what_threads_train(config, tmp_path, monkeypatch):
+    """Interrupted in the middle of an epoch, and continued with another number of processes."""
+    steps = config.model_copy(
+        update={"train": config.train.model_copy(update={"save": SaveConfig(every=1, unit="steps")})}
+    )
+    train(steps, name="shapes", run_dir=tmp_path / "threads")
+    save = RunFolder.save_state
+
+    def save_and_die(self, progress, variables):
+        save(self, progress, variables)
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_state", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(with_processes(steps, 2), name="shapes", run_dir=tmp_path / "processes")
+    train(with_processes(steps, 1), name="shapes", run_dir=tmp_path / "processes")
+    gc.collect()
+    assert not [process for process in multiprocessing.active_children() if "grain" in process.name]
+    folders = tmp_path / "threads", tmp_path / "processes"
+    assert metrics_of(folders[0]) == metrics_of(folders[1])  # bit for bit
+    weights = [load(folder).detector.get_weights() for folder in folders]
+    assert all(np.array_equal(*pair) for pair in zip(*weights, strict=True))
+    samples = [json.loads((folder / "run.json").read_text())["samples"] for folder in folders]
+    assert samples[1]["samples"] >= 72 and samples[1]["objects"]  # 3 epochs of 24, and what was made ahead
+
+
+def with_processes(config, count):
+    return config.model_copy(update={"data": config.data.model_copy(update={"processes": count})})
 
 
 @pytest.mark.slow
