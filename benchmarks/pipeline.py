@@ -1,11 +1,14 @@
 """Time the input pipeline of training: read, crop, scale, flip, jitter, lighting, masks, saliency planes, batched.
 
     python benchmarks/pipeline.py --data coco_train
+    python benchmarks/pipeline.py --data coco_train --processes 2
 
-Some threads make the batches and nothing else runs; from image files and from shards of them, in turns. Images per
-second and core are those of the clock, divided by the threads, and those per second of processor time, which other
-programs on the machine disturb less. With more threads the first of them falls where one process is all that a machine
-has for its input. The files are in the memory of the machine after the first round: a slow disk shows in neither.
+Some threads make the batches, or processes do (`data.processes`), and nothing else runs; from image files and from
+shards of them, in turns. Images per second and core are those of the clock, divided by the threads or processes. Those
+per second of processor time are of this process alone, which other programs on the machine disturb less: with threads
+all of the work, with processes what is left for the one that trains. With more threads the first of them falls where
+one process is all that a machine has for its input. The files are in the memory of the machine after the first round: a
+slow disk shows in neither.
 """
 
 import argparse
@@ -14,11 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import tensorflow as tf
-
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.annotations import Annotations, load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.data.shard_writer import write_shards
 from centermask_keras.data.shards import ANNOTATIONS_NAME
 
@@ -34,7 +34,11 @@ def load_both(data: Path, config: Config, folder: Path) -> dict[str, Annotations
 
 
 def time_batches(config: Config, annotations: Annotations, batches: int, threads: int) -> tuple[float, float]:
-    """Make batches and return images per second of the clock and per second of processor time."""
+    """Make batches and return images per second of the clock and per second of processor time of this process."""
+    import tensorflow as tf  # not above: the processes of data.processes import this file, and need none
+
+    from centermask_keras.data.pipeline import make_train_dataset
+
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     dataset = make_train_dataset(config, annotations).with_options(options)
@@ -57,8 +61,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=0, help="data.processes, instead of threads")
     arguments = parser.parse_args()
-    config = load_config(arguments.config, [f"train.batch_size={arguments.batch_size}"])
+    overrides = [f"train.batch_size={arguments.batch_size}", f"data.processes={arguments.processes}"]
+    config = load_config(arguments.config, overrides)
     rounds: dict[str, list[tuple[float, float]]] = {FILES: [], SHARDS: []}
     with tempfile.TemporaryDirectory() as folder:
         datasets = load_both(arguments.data, config, Path(folder))
@@ -66,12 +72,13 @@ def main() -> None:
             for storage, annotations in datasets.items():
                 rounds[storage].append(time_batches(config, annotations, arguments.batches, arguments.threads))
     size = f"{config.data.input_hw[0]} x {config.data.input_hw[1]}"
-    print(f"{len(datasets[FILES])} images at {size}, {arguments.threads} threads")
+    count, makers = (arguments.processes, "process") if arguments.processes else (arguments.threads, "thread")
+    print(f"{len(datasets[FILES])} images at {size}, made by {count} x {makers}")
     for storage, figures in rounds.items():
         clock, processor = (statistics.median(values) for values in zip(*figures, strict=True))
         print(
-            f"{storage}: {clock:.0f} images/s, {clock / arguments.threads:.0f} per thread; "
-            f"{processor:.0f} images per second of processor time"
+            f"{storage}: {clock:.0f} images/s, {clock / count:.0f} per {makers}; "
+            f"{processor:.0f} images per second of processor time of this process"
         )
     for number, name in enumerate(("clock", "processor time")):
         pairs = zip(rounds[SHARDS], rounds[FILES], strict=True)

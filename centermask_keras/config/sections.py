@@ -162,6 +162,9 @@ class DataConfig(Section):
         description="Crowd regions: trained as objects, neither object nor background, or not there"
     )
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
+    processes: Annotated[int, Field(ge=0)] = Field(
+        description="Processes that make the batches of training (needs PyGrain); 0: threads of the training itself"
+    )
     augmentation: AugmentationConfig = Field(description="What training does to an image")
 
     @model_validator(mode="after")

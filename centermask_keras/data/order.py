@@ -21,7 +21,7 @@ Way = Literal["all", "wide", "high"]
 """Which images: all, those no higher than wide, or the others."""
 REPEAT_THRESHOLD = 0.001
 """t: classes in a smaller share of the images are repeated (LVIS)."""
-ORDER_STREAM = 0  # keeps the random numbers of epochs apart from those of samples (data/pipeline.py)
+ORDER_STREAM = 0  # keeps the random numbers of epochs apart from those of samples (data/rows.py)
 OFFSETS = 2**20  # steps of the systematic draw: with so few digits its sums are exact
 
 

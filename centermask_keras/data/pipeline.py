@@ -11,54 +11,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.order import epoch_length, epoch_order
+from centermask_keras.data.order import epoch_length
 from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.sample import (
-    Row,
-    SampleCounters,
-    count_known,
-    count_planes,
-    make_sample,
-    read_annotated_image,
-)
-from centermask_keras.data.transform import (
-    make_eval_transform,
-    make_letterbox,
-    make_random_crop,
-    make_random_window,
-    mirror,
-)
-from centermask_keras.errors import ImageError
+from centermask_keras.data.processes import BatchProcesses
+from centermask_keras.data.rows import OBJECTS, Share, make_train_batch, make_train_row, padded_objects
+from centermask_keras.data.sample import Row, SampleCounters, count_known, count_planes, read_annotated_image
+from centermask_keras.data.transform import make_eval_transform
+from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.inference_config import InferenceConfig
 
-PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
-SAMPLE_STREAM, SIZE_STREAM = 1, 2  # keep the random numbers of samples and steps apart from epochs' (data/order.py)
+LAST_POSITION = np.iinfo(np.int64).max
 
 if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
     tf.config.set_visible_devices([], "GPU")  # TensorFlow only reads here, and would take the backend's memory
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of each batch that one process reads: the whole, unless said otherwise.
-
-    Attributes:
-        worker: this process.
-        workers: processes that read equal parts, in their order.
-        replicas: equal parts over all workers, which are batches of their own; a multiple of `workers`.
-    """
-
-    worker: int = 0
-    workers: int = 1
-    replicas: int = 1
 
 
 class _Calls:
@@ -116,42 +87,42 @@ def make_train_dataset(
         config: the configuration.
         annotations: the training set.
         start: the step to begin at; the batches are those that a dataset begun at 0 gives from this step on.
-        counters: filled with what is left out, and with the `ImageError` that ended the dataset.
+        counters: filled with what is left out, and with the error that ended the dataset: an `ImageError`, or that a
+            worker process (`data.processes`) is lost.
         share: the part of each batch to make; the whole one by default.
 
     Returns:
-        `GroundTruth` batches of `train.batch_size` images, made in parallel, in an order that does not depend on it; of
-        a share, the parts of its replicas in turn. N
-        is the multiple of `PADDING_STEP`, at most `data.max_objects`, that holds the objects of the batch.
+        `GroundTruth` batches of `train.batch_size` images, made in parallel by threads or by processes, in an order
+        that does not depend on it; of a share, the parts of its replicas in turn. N is the multiple of `PADDING_STEP`,
+        at most `data.max_objects`, that holds the objects of the batch.
         A file that does not decode ends it with a `tf.errors.OpError` (`data.on_error` stop), or the next file of the
         epoch takes its place (skip).
     """
     counters, share = counters or SampleCounters(), share or Share()
     batch_size = config.train.batch_size
-    positions = _positions(start, batch_size, share)
+    size = batch_size // share.replicas
     signature = _ground_truth_signature(config, annotations)
+    numbers = tf.data.Dataset.range(start * share.parts, LAST_POSITION // batch_size)
+    if config.data.processes:
+        processes = BatchProcesses(config, annotations, share, counters)
+        processes.close_with(numbers)  # which lives as long as a dataset or an iterator that needs it
+        batches = _map(numbers, processes.make, _batch_signature(signature, size), counters, parallel=False)
+    else:
+        places = tf.range(size, dtype=tf.int64)
+        positions = numbers.map(lambda number: share.first_position(number, batch_size) + places).unbatch()
 
-    def make_row(position: int) -> Row:
-        return _make_train_row(config, annotations, position, counters)
+        def make_row(position: int) -> Row:
+            return make_train_row(config, annotations, position, counters)
 
-    rows = _map(positions, make_row, signature, counters)
-    batches = rows.batch(batch_size // share.replicas, drop_remainder=True).map(_trim_padding).prefetch(2)
-    return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-
-def _positions(start: int, batch_size: int, share: Share) -> tf.data.Dataset:
-    """Count the positions of a share from a step on: int64 [], without an end."""
-    per_worker = batch_size // share.workers
-    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max // batch_size)
-    first = [share.worker * per_worker + place for place in range(per_worker)]
-    return steps.map(lambda step: step * batch_size + tf.constant(first, tf.int64)).unbatch()
+        batches = _map(positions, make_row, signature, counters).batch(size, drop_remainder=True).map(_trim_padding)
+    return batches.prefetch(2).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def _trim_padding(batch: dict[str, Any]) -> dict[str, Any]:
-    """Cut the objects of a batch, tensors or arrays, down to a multiple of `PADDING_STEP` that holds the valid ones."""
+def _trim_padding(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Cut the padding of objects as `make_train_batch` does."""
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(batch["valid"], tf.int32), axis=1))
-    count = tf.maximum(-(-longest // PADDING_STEP), 1) * PADDING_STEP
-    return batch | {name: batch[name][:, :count] for name in ("boxes", "classes", "valid", "masks")}
+    count = padded_objects(tf.maximum(longest, 1))
+    return batch | {name: batch[name][:, :count] for name in OBJECTS}
 
 
 def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
@@ -160,10 +131,16 @@ def rebuild_batch(config: Config, annotations: Annotations, step: int) -> Row:
     Raises:
         ImageError: a file that does not decode (`data.on_error` stop).
     """
-    first, counters = step * config.train.batch_size, SampleCounters()
+    first = step * config.train.batch_size
     positions = range(first, first + config.train.batch_size)
-    rows = [_make_train_row(config, annotations, position, counters) for position in positions]
-    return _trim_padding({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    return make_train_batch(config, annotations, positions, SampleCounters())
+
+
+def _batch_signature(signature: dict[str, tf.TensorSpec], size: int) -> dict[str, tf.TensorSpec]:
+    """Return the signature of batches whose rows have one, with any number of objects."""
+    shapes = {name: [size, *spec.shape] for name, spec in signature.items()}
+    shapes |= {name: [size, None, *signature[name].shape[1:]] for name in OBJECTS}
+    return {name: tf.TensorSpec(shapes[name], spec.dtype) for name, spec in signature.items()}
 
 
 def iterate_eval_batches(config: Config | InferenceConfig, annotations: Annotations) -> Iterator[Row]:
@@ -214,62 +191,6 @@ def make_eval_dataset(
 
     rows = _map(tf.data.Dataset.range(len(annotations)), make_row, signature, counters)
     return rows.batch(config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
-
-
-def _make_train_row(config: Config, annotations: Annotations, position: int, counters: SampleCounters) -> Row:
-    order, place, input_hw = _find_place(config, annotations, position)
-    config = config.at_size(input_hw)
-    for later in range(len(order)):
-        index = int(order[(place + later) % len(order)])
-        rng = np.random.default_rng([config.train.seed, SAMPLE_STREAM, position])
-        hw = tuple(int(side) for side in annotations.image_hw[index])
-        transform = make_train_transform(hw, config, rng)
-        try:
-            row = make_sample(annotations, index, config=config, transform=transform, rng=rng, counters=counters)
-            return row | {"position": np.int64(position)}
-        except ImageError as error:
-            if config.data.on_error == "stop":
-                raise
-            counters.add_skipped(error.path)
-            last_error = error
-    raise last_error
-
-
-def _find_place(config: Config, annotations: Annotations, position: int) -> tuple[np.ndarray, int, tuple[int, int]]:
-    """Return the order of the images that a position belongs to, its place there, and the size of the input.
-
-    With one size an order is a pass over the images. With several, the images of a step share a size, which is drawn,
-    and lie the same way, each way as often as images do; the images of a way come in passes over them alone.
-    """
-    settings, sizes = config.train, config.data.multi_scale_hw
-    if sizes is None:
-        epoch, place = divmod(position, epoch_length(annotations))
-        return epoch_order(annotations, settings.seed, epoch), place, config.data.input_hw
-    step, slot = divmod(position, settings.batch_size)
-    wide, high = epoch_length(annotations, "wide"), epoch_length(annotations, "high")
-    # Of the first n steps, n times the share of high images, rounded down, are for them.
-    before, after = (count * high // (wide + high) for count in (step, step + 1))
-    turned = after > before
-    earlier = before if turned else step - before
-    epoch, place = divmod(earlier * settings.batch_size + slot, high if turned else wide)
-    order = epoch_order(annotations, settings.seed, epoch, "high" if turned else "wide")
-    rng = np.random.default_rng([settings.seed, SIZE_STREAM, step])
-    height, width = sizes[rng.integers(len(sizes))]
-    return order, place, (width, height) if turned else (height, width)
-
-
-def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.random.Generator) -> np.ndarray:
-    """Choose where an image lands on the training input: float64 [4], from original to input pixels."""
-    augmentation, canvas_hw = config.data.augmentation, config.data.input_hw
-    if augmentation.crop == "none":
-        transform = make_letterbox(image_hw, canvas_hw)
-    else:
-        make_crop = {"random": make_random_crop, "window": make_random_window}[augmentation.crop]
-        transform = make_crop(image_hw, canvas_hw, scale=augmentation.scale, rng=rng)
-    horizontal = rng.random() < augmentation.flip
-    # What is switched off draws nothing, so that a configuration's samples do not change with new augmentations.
-    vertical = augmentation.flip_vertical > 0 and rng.random() < augmentation.flip_vertical
-    return mirror(transform, canvas_hw, horizontal=horizontal, vertical=vertical)
 
 
 def _make_eval_row(config: Config | InferenceConfig, annotations: Annotations, index: int) -> Row:
@@ -326,23 +247,27 @@ def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[st
 
 def _map(
     numbers: tf.data.Dataset,
-    make_row: Callable[[int], Row],
+    make_row: Callable[[int], Row | None],
     signature: dict[str, tf.TensorSpec],
     counters: SampleCounters,
+    *,
+    parallel: bool = True,
 ) -> tf.data.Dataset:
-    """Make a row of every number, in parallel and in order."""
-    empty = {name: np.zeros([side or 1 for side in spec.shape], spec.dtype.name) for name, spec in signature.items()}
+    """Make a row of every number, or whatever has the signature; in order, one by one if not in parallel."""
+    empty = [np.zeros([side or 1 for side in spec.shape], spec.dtype.as_numpy_dtype) for spec in signature.values()]
 
     def make_values(number: np.int64) -> list[np.ndarray | bytes]:
-        row, message = empty, "the program ends"
+        row, message = None, "the program ends"
         with _calls:
             if not _calls.closed:
                 try:
-                    row, message = make_row(int(number)), ""
-                except ImageError as error:
+                    row = make_row(int(number))
+                except CenterMaskError as error:
                     counters.error = counters.error or error
                     message = str(error)
-        return [message.encode(), *(row[name] for name in signature)]
+        if row is None:
+            return [message.encode(), *empty]
+        return [b"", *(row[name] for name in signature)]
 
     def make_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
         dtypes = [tf.string, *(spec.dtype for spec in signature.values())]
@@ -352,4 +277,4 @@ def _map(
         pairs = zip(signature.items(), values, strict=True)
         return {name: tf.ensure_shape(value, spec.shape) for (name, spec), value in pairs}
 
-    return numbers.map(make_tensors, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return numbers.map(make_tensors, num_parallel_calls=tf.data.AUTOTUNE if parallel else 1, deterministic=True)

@@ -18,7 +18,7 @@ from centermask_keras.data.augment import jitter_colors
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.rasterize import rasterize_masks, rasterize_planes
-from centermask_keras.errors import ImageError
+from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.geometry.boxes import clip_boxes
 from centermask_keras.geometry.transform import apply_to_boxes
 
@@ -50,7 +50,7 @@ class SampleCounters:
     too_small: int = 0
     no_mask_cell: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    error: ImageError | None = None
+    error: CenterMaskError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def add(self, **counts: int) -> None:
@@ -59,10 +59,17 @@ class SampleCounters:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
-    def add_skipped(self, path: str) -> None:
+    def add_skipped(self, path: str, times: int = 1) -> None:
         """Count a file that does not decode."""
         with self._lock:
-            self.skipped[path] = self.skipped.get(path, 0) + 1
+            self.skipped[path] = self.skipped.get(path, 0) + times
+
+    def add_all(self, counts: dict[str, Any]) -> None:
+        """Add what other counters gave as `to_dict`."""
+        counts = dict(counts)
+        for path, times in counts.pop("skipped").items():
+            self.add_skipped(path, times)
+        self.add(**counts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, ready for `json.dump`."""

@@ -86,6 +86,10 @@ class ImageShards:
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._opened).atexit = False  # threads of a dataset may still read at the end
 
+    def __reduce__(self) -> tuple[type[ImageShards], tuple[Path]]:
+        """Let another process read the index itself, and open its own files."""
+        return ImageShards, (self.path,)
+
     def file(self, name: str) -> ShardedImage:
         """Return the file of an image; whether the shards hold it shows when it is read."""
         return ShardedImage(self, name)

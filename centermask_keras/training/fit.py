@@ -18,6 +18,7 @@ from rich.console import Console
 from centermask_keras.config import Config, TrainConfig, check_files
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, steps_per_epoch
+from centermask_keras.data.processes import check_start
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
 from centermask_keras.evaluation.predict import categories_of
@@ -86,14 +87,16 @@ def train(
         console: where progress is shown; standard output by default.
 
     Raises:
-        ConfigError: configuration and datasets disagree, or the folder holds a finished or a different run, or one
-            that began with other weights.
+        ConfigError: configuration and datasets disagree, PyGrain is missing for `data.processes`, or the folder holds a
+            finished or a different run, or one that began with other weights.
         DataError: a dataset's json is faulty.
         ImageError: an image does not decode (with `data.on_error` stop).
         InterruptedTraining: SIGTERM came; the state is saved.
-        CenterMaskError: a loss is not finite (the message names step, epoch and losses), or the disk is full.
+        CenterMaskError: a loss is not finite (the message names step, epoch and losses), the disk is full, or a process
+            of `data.processes` is lost.
     """
     console = console or Console()
+    check_start(config)
     check_files(config, name)
     _check_weights(config, name, weights)
     train_set, val_set = _load_datasets(config)

@@ -21,6 +21,8 @@ from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
 CONFIG = "config.json"
+FREE = {"data.processes"}
+"""What may change when a run continues: the samples stay the same."""
 BEST_WEIGHTS = "model.weights.h5"
 LAST_WEIGHTS = "last.weights.h5"
 METRICS = "metrics.csv"
@@ -162,8 +164,7 @@ def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFold
     path = run.path / CONFIG
     if path.exists():
         check_same(path, _read_json(path), json.loads(config.to_json()))
-    else:
-        run.write_config(config)
+    run.write_config(config)
     return run
 
 
@@ -177,7 +178,7 @@ def check_same(path: Path, expected: Any, received: Any) -> None:
     lines = [
         f"{path}: {leaf}: expected {before.get(leaf, 'nothing')}, received {now.get(leaf, 'nothing')}"
         for leaf in dict.fromkeys([*before, *now])
-        if before.get(leaf) != now.get(leaf)
+        if before.get(leaf) != now.get(leaf) and leaf not in FREE
     ]
     if lines:
         raise ConfigError("\n".join([*lines, START_ANEW]))

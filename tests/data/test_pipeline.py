@@ -20,15 +20,13 @@ from centermask_keras.data import order
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
-    PADDING_STEP,
     Share,
-    _make_train_row,
     iterate_eval_batches,
     make_train_dataset,
-    make_train_transform,
     rebuild_batch,
     steps_per_epoch,
 )
+from centermask_keras.data.rows import PADDING_STEP, make_train_row, make_train_transform
 from centermask_keras.data.sample import SampleCounters, count_planes, make_sample
 from centermask_keras.data.transform import make_letterbox, mirror
 from centermask_keras.errors import ImageError
@@ -386,7 +384,7 @@ def test_padding_follows_the_fullest_image_of_the_batch(nuclei_train):
 
 
 def make_row_of(config, annotations, position):
-    return _make_train_row(config, annotations, position, SampleCounters())
+    return make_train_row(config, annotations, position, SampleCounters())
 
 
 def test_centres_of_one_class_never_share_a_cell(nuclei_train):

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_transform
+from centermask_keras.data.rows import make_train_transform
 from centermask_keras.data.transform import make_eval_transform, make_letterbox
 from centermask_keras.evaluation.ceiling import (
     detect_encoded,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -139,6 +140,13 @@ def test_frozen_normalisation_without_weights_is_told_before_anything_is_written
     config = load_config(Path(__file__).parents[2] / "configs" / "fcos_resnet101.json")
     with pytest.raises(ConfigError, match=r"my\.json: model\.frozen_norm: expected weights .*received none.*--weights"):
         tiny.train(config)
+    assert not (tiny.tmp_path / "run").exists()
+
+
+def test_processes_without_their_package_are_told_before_anything_is_written(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ConfigError, match=r"data\.processes: expected 0 without the package grain, received 2"):
+        tiny.train(tiny.config("data.processes=2"))
     assert not (tiny.tmp_path / "run").exists()
 
 

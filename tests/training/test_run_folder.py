@@ -82,6 +82,19 @@ def test_every_difference_of_configuration_is_named(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_the_number_of_processes_may_change(tmp_path):
+    """A host may have to try fewer of them; and a run may have begun before there was the key."""
+    run = open_run(tmp_path, load_config(DEMO), overwrite=False)
+    for now in (4, 2):
+        config = load_config(DEMO, [f"data.processes={now}"])
+        open_run(tmp_path, config, overwrite=False)
+        assert load_config(tmp_path / "config.json") == config
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"processes": 2,', ""))
+    open_run(tmp_path, config, overwrite=False)
+    assert load_config(run.path / "config.json") == config
+
+
 def test_missing_and_additional_keys_are_differences():
     with pytest.raises(ConfigError) as caught:
         check_same(Path("run.json"), {"a": {"b": 1}}, {"a": {"c": None}})

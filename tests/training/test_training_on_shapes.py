@@ -1,6 +1,10 @@
 """The real detector on generated shapes: trains, is evaluated, saved and loaded."""
 
+import gc
+import importlib.util
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +12,13 @@ import pytest
 from run_files import data_paths, metrics_of
 
 from centermask_keras.config import load_config
+from centermask_keras.config.sections import SaveConfig
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train
+from centermask_keras.training.state import StateFiles
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -34,6 +40,42 @@ def config(tmp_path_factory):
             "train.accumulation_steps=2",
         ],
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("grain") is None and not os.environ.get("CI"), reason="PyGrain is not installed"
+)
+def test_processes_train_what_threads_train(config, tmp_path, monkeypatch):
+    """Interrupted in the middle of an epoch, and continued with another number of processes."""
+    steps = config.model_copy(
+        update={"train": config.train.model_copy(update={"save": SaveConfig(every=1, unit="steps")})}
+    )
+    train(steps, name="shapes", run_dir=tmp_path / "threads")
+    save = StateFiles.save
+
+    def save_and_die(self, progress, variables):
+        save(self, progress, variables)
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFiles, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(with_processes(steps, 2), name="shapes", run_dir=tmp_path / "processes")
+    train(with_processes(steps, 1), name="shapes", run_dir=tmp_path / "processes")
+    gc.collect()
+    assert not [process for process in multiprocessing.active_children() if "grain" in process.name]
+    folders = tmp_path / "threads", tmp_path / "processes"
+    assert metrics_of(folders[0]) == metrics_of(folders[1])  # bit for bit
+    weights = [load(folder).detector.get_weights() for folder in folders]
+    assert all(np.array_equal(*pair) for pair in zip(*weights, strict=True))
+    samples = [json.loads((folder / "run.json").read_text())["samples"] for folder in folders]
+    assert samples[1]["samples"] >= 72 and samples[1]["objects"]  # 3 epochs of 24, and what was made ahead
+
+
+def with_processes(config, count):
+    return config.model_copy(update={"data": config.data.model_copy(update={"processes": count})})
 
 
 @pytest.mark.slow

@@ -1,0 +1,196 @@
+"""Worker processes that make the batches of a training, through PyGrain.
+
+Stage: data. Each process makes whole batches, in turn with the others; their arrays come through shared memory, in
+order. The processes are started anew (spawn) and know neither TensorFlow nor a GPU. They end with the dataset, and when
+the training is gone, however it ended.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import util
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from centermask_keras._cv2 import cv2
+from centermask_keras.config import Config
+from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.rows import Share, make_train_batch
+from centermask_keras.data.sample import Row, SampleCounters
+from centermask_keras.errors import CenterMaskError, ConfigError
+
+CAUSES = {
+    signal.SIGKILL: "most often the system ends one when memory runs out. Try fewer of them",
+    signal.SIGBUS: "most often there is no room left in shared memory, /dev/shm. Make it larger (docker run "
+    "--shm-size=8g), or try fewer processes or a smaller train.batch_size",
+}
+ALIGNMENT = 64  # bytes, what TensorFlow wants of an array that it does not copy
+EXIT_PRIORITY = 20  # above that of what PyGrain needs to clean up (`multiprocessing.pool` has 15)
+MAIN_GUARD = 'Every process imports the script that trains: its calls belong below `if __name__ == "__main__":`'
+
+
+class BatchProcesses:
+    """Batches of a share by their number, counted from step 0 on. Who asks for them in their order waits least.
+
+    The first call starts `data.processes` processes, a call out of order starts them anew.
+    """
+
+    def __init__(self, config: Config, annotations: Annotations, share: Share, counters: SampleCounters):
+        """Start nothing yet.
+
+        Args:
+            config: the configuration.
+            annotations: the training set; each process has a copy.
+            share: the part of each batch to make.
+            counters: receive what is left out of the batches that are given.
+
+        Raises:
+            ConfigError: PyGrain is not installed.
+        """
+        self._grain = _import_grain(config)
+        self._source, self._counters = _Source(config, annotations, share), counters
+        self._count, self._next, self._lock = config.data.processes, -1, threading.Lock()
+        self._iterator, self._closed = None, False
+
+    def close_with(self, user: object) -> None:
+        """End the processes when an object is gone, or with the program, before it would wait for them."""
+        util.Finalize(user, self._close, exitpriority=EXIT_PRIORITY)
+
+    def make(self, number: int) -> Row | None:
+        """Return a batch of arrays; nothing after the end.
+
+        Raises:
+            ImageError: a file that does not decode (`data.on_error` stop).
+            CenterMaskError: a process ended before its time.
+        """
+        with self._lock:
+            if self._closed:
+                return None
+            if number != self._next:
+                self._stop()
+                self._iterator = self._start(number)
+            try:
+                batch, counts = next(self._iterator)
+            except Exception as error:
+                self._stop()
+                code = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+                if code is None:
+                    raise
+                raise _explain(int(code[1]), self._count) from None
+            self._next = number + 1
+        self._counters.add_all(counts)
+        return {name: _copy(values) for name, values in batch.items()}
+
+    def _stop(self) -> None:
+        if self._iterator is not None:
+            self._iterator.close()
+        self._iterator, self._next = None, -1
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def _start(self, first: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+        grain, workers = self._grain, self._grain.MultiprocessingOptions(num_workers=self._count)
+        one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        batches = grain.MapDataset.source(replace(self._source, first=first)).to_iter_dataset(one_by_one)
+        return iter(batches.mp_prefetch(workers, worker_init_fn=partial(_start_worker, os.getcwd())))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The batches of a share from one of them on: a data source of PyGrain."""
+
+    config: Config
+    annotations: Annotations
+    share: Share
+    first: int = 0
+
+    def __len__(self) -> int:
+        return sys.maxsize // self.config.train.batch_size - self.first
+
+    def __getitem__(self, number: int) -> tuple[Row, dict[str, Any]]:
+        batch_size, counters = self.config.train.batch_size, SampleCounters()
+        position = self.share.first_position(self.first + number, batch_size)
+        positions = range(position, position + batch_size // self.share.replicas)
+        return make_train_batch(self.config, self.annotations, positions, counters), counters.to_dict()
+
+
+def _copy(shared: np.ndarray) -> np.ndarray:
+    """Copy an array out of shared memory, to where TensorFlow takes it as it is.
+
+    Memory that TensorFlow holds is shared no more: it would be cleaned up after the interpreter.
+    """
+    memory = np.empty(shared.nbytes + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    values = memory[begin : begin + shared.nbytes].view(shared.dtype).reshape(shared.shape)
+    np.copyto(values, shared)  # of large arrays without the interpreter's lock
+    return values
+
+
+def check_start(config: Config) -> None:
+    """Refuse a training whose processes could not start, before it writes anything.
+
+    Raises:
+        ConfigError: PyGrain is not installed.
+        CenterMaskError: a process is just starting and imports the script that trains; names what the script lacks.
+    """
+    # By this mark `multiprocessing` itself refuses to start a process, but only then: a run folder is open before.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise CenterMaskError(f"expected a training in the main program, received one in a new process. {MAIN_GUARD}")
+    if config.data.processes:
+        _import_grain(config)
+
+
+def _import_grain(config: Config) -> ModuleType:
+    try:
+        import grain
+        from absl import flags
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"data.processes: expected 0 without the package {error.name}, received {config.data.processes}. "
+            "pip install 'centermask-keras[processes]'"
+        ) from None
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # PyGrain reads its own, whose defaults hold, and refuses before that
+    return grain
+
+
+def _start_worker(folder: str, number: int, count: int) -> None:
+    """Prepare a process: the folder of the training, one core, no GPU, no signals, and no life after the training."""
+    os.chdir(folder)  # a new process begins where the training did, before any chdir
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    cv2.setNumThreads(1)
+    # Ctrl-C and schedulers signal the whole group. What then happens is for the training to say: it may still save.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_training, daemon=True).start()
+
+
+def _end_with_training() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _explain(code: int, count: int) -> CenterMaskError:
+    """Say which end a process had: a negative code is a signal."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        received = f"one that {name} ended: {CAUSES.get(-code, 'its output may say more')}"
+    else:
+        received = f"one that ended with exit code {code}, its output says why. {MAIN_GUARD}"
+    return CenterMaskError(
+        f"data.processes: expected {count} processes as long as the training lasts, received {received}. "
+        "The same command continues the training"
+    )
