@@ -49,6 +49,7 @@ FCOS = {
     "train.steps_per_epoch": None,
     "train.optimizer": "adam",
     "train.l2": 0.0,
+    "train.warmup_steps": 50,
 }
 
 
