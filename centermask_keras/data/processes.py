@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import util
+from multiprocessing import resource_tracker, util
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +34,8 @@ CAUSES = {
     signal.SIGBUS: "most often there is no room left in shared memory, /dev/shm. Make it larger (docker run "
     "--shm-size=8g), or try fewer processes or a smaller train.batch_size",
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Of Ctrl-C and of schedulers, to the whole group. What then happens is for the training to say: it may still save."""
 ALIGNMENT = 64  # bytes, what TensorFlow wants of an array that it does not copy
 EXIT_PRIORITY = 20  # above that of what PyGrain needs to clean up (`multiprocessing.pool` has 15)
 MAIN_GUARD = 'Every process imports the script that trains: its calls belong below `if __name__ == "__main__":`'
@@ -76,11 +78,8 @@ class BatchProcesses:
         with self._lock:
             if self._closed:
                 return None
-            if number != self._next:
-                self._stop()
-                self._iterator = self._start(number)
             try:
-                batch, counts = next(self._iterator)
+                batch, counts = next(self._iterator) if number == self._next else self._start(number)
             except Exception as error:
                 self._stop()
                 code = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
@@ -101,7 +100,19 @@ class BatchProcesses:
             self._closed = True
             self._stop()
 
-    def _start(self, first: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+    def _start(self, first: int) -> tuple[Row, dict[str, Any]]:
+        """Start the processes anew and return the first batch, with what was left out of it."""
+        self._stop()
+        resource_tracker.ensure_running()  # which would let the signals through again
+        # New processes inherit from this thread that signals wait, until `_start_worker` has them ignored.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self._iterator = self._iterate(first)
+            return next(self._iterator)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _iterate(self, first: int) -> Iterator[tuple[Row, dict[str, Any]]]:
         grain, workers = self._grain, self._grain.MultiprocessingOptions(num_workers=self._count)
         one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         batches = grain.MapDataset.source(replace(self._source, first=first)).to_iter_dataset(one_by_one)
@@ -172,9 +183,8 @@ def _start_worker(folder: str, number: int, count: int) -> None:
     os.chdir(folder)  # a new process begins where the training did, before any chdir
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     cv2.setNumThreads(1)
-    # Ctrl-C and schedulers signal the whole group. What then happens is for the training to say: it may still save.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     threading.Thread(target=_end_with_training, daemon=True).start()
 
 
