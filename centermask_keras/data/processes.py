@@ -38,7 +38,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Of Ctrl-C and of schedulers, to the whole group. What then happens is for the training to say: it may still save."""
 ALIGNMENT = 64  # bytes, what TensorFlow wants of an array that it does not copy
 EXIT_PRIORITY = 20  # above that of what PyGrain needs to clean up (`multiprocessing.pool` has 15)
+_allocating = threading.Lock()
+"""Held until the system's shared memory is known to the tracker of `multiprocessing`, which frees what nobody did."""
 MAIN_GUARD = 'Every process imports the script that trains: its calls belong below `if __name__ == "__main__":`'
+
+
+Packed = tuple[np.ndarray, list[tuple[str, str, tuple[int, ...], int]]]
+"""A batch in one piece of memory, uint8; and of each array name, dtype, shape and where it begins."""
 
 
 class BatchProcesses:
@@ -79,7 +85,7 @@ class BatchProcesses:
             if self._closed:
                 return None
             try:
-                batch, counts = next(self._iterator) if number == self._next else self._start(number)
+                packed, counts = next(self._iterator) if number == self._next else self._start(number)
             except Exception as error:
                 self._stop()
                 code = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
@@ -88,7 +94,7 @@ class BatchProcesses:
                 raise _explain(int(code[1]), self._count) from None
             self._next = number + 1
         self._counters.add_all(counts)
-        return {name: _copy(values) for name, values in batch.items()}
+        return _unpack(*packed)
 
     def _stop(self) -> None:
         if self._iterator is not None:
@@ -100,7 +106,7 @@ class BatchProcesses:
             self._closed = True
             self._stop()
 
-    def _start(self, first: int) -> tuple[Row, dict[str, Any]]:
+    def _start(self, first: int) -> tuple[Packed, dict[str, Any]]:
         """Start the processes anew and return the first batch, with what was left out of it."""
         self._stop()
         resource_tracker.ensure_running()  # which would let the signals through again
@@ -112,7 +118,7 @@ class BatchProcesses:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _iterate(self, first: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+    def _iterate(self, first: int) -> Iterator[tuple[Packed, dict[str, Any]]]:
         grain, workers = self._grain, self._grain.MultiprocessingOptions(num_workers=self._count)
         one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         batches = grain.MapDataset.source(replace(self._source, first=first)).to_iter_dataset(one_by_one)
@@ -131,23 +137,37 @@ class _Source:
     def __len__(self) -> int:
         return sys.maxsize // self.config.train.batch_size - self.first
 
-    def __getitem__(self, number: int) -> tuple[Row, dict[str, Any]]:
+    def __getitem__(self, number: int) -> tuple[Packed, dict[str, Any]]:
         batch_size, counters = self.config.train.batch_size, SampleCounters()
         position = self.share.first_position(self.first + number, batch_size)
         positions = range(position, position + batch_size // self.share.replicas)
-        return make_train_batch(self.config, self.annotations, positions, counters), counters.to_dict()
+        return _pack(make_train_batch(self.config, self.annotations, positions, counters)), counters.to_dict()
 
 
-def _copy(shared: np.ndarray) -> np.ndarray:
-    """Copy an array out of shared memory, to where TensorFlow takes it as it is.
+def _pack(batch: Row) -> Packed:
+    """Put a batch into shared memory: one piece, as the process that trains has a file open for each."""
+    from grain.multiprocessing import SharedMemoryArray
+
+    layout, size = [], 0
+    for name, values in batch.items():
+        layout.append((name, values.dtype.str, values.shape, size))
+        size += -(-values.nbytes // ALIGNMENT) * ALIGNMENT
+    with _allocating:
+        memory = SharedMemoryArray((size,), np.uint8)
+    for name, dtype, shape, begin in layout:
+        np.ndarray(shape, dtype, memory, begin)[...] = batch[name]
+    return memory, layout
+
+
+def _unpack(shared: np.ndarray, layout: list[tuple[str, str, tuple[int, ...], int]]) -> Row:
+    """Copy a batch out of shared memory, to where TensorFlow takes its arrays as they are.
 
     Memory that TensorFlow holds is shared no more: it would be cleaned up after the interpreter.
     """
-    memory = np.empty(shared.nbytes + ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    values = memory[begin : begin + shared.nbytes].view(shared.dtype).reshape(shared.shape)
-    np.copyto(values, shared)  # of large arrays without the interpreter's lock
-    return values
+    memory = np.empty(len(shared) + ALIGNMENT, np.uint8)
+    aligned = memory[-memory.ctypes.data % ALIGNMENT :][: len(shared)]
+    np.copyto(aligned, shared)  # without the interpreter's lock
+    return {name: np.ndarray(shape, dtype, aligned, begin) for name, dtype, shape, begin in layout}
 
 
 def check_start(config: Config) -> None:
@@ -190,7 +210,8 @@ def _start_worker(folder: str, number: int, count: int) -> None:
 
 def _end_with_training() -> None:
     multiprocessing.parent_process().join()
-    os._exit(1)
+    with _allocating:
+        os._exit(1)
 
 
 def _explain(code: int, count: int) -> CenterMaskError:
