@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import lvis_case
-import numpy as np
 import pytest
 import tensorflow as tf
+from batches import assert_same_batches, take_batches
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
@@ -49,20 +49,6 @@ def photos(coco_tiny):
     return load(coco_tiny / "annotations" / "instances.json", coco_tiny / "images")
 
 
-def take(config, annotations, count, **options):
-    """Take batches as arrays; the dataset is gone afterwards."""
-    return list(make_train_dataset(config, annotations, **options).take(count).as_numpy_iterator())
-
-
-def assert_equal(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for key in other:
-            assert one[key].dtype == other[key].dtype, key
-            np.testing.assert_array_equal(one[key], other[key], err_msg=key)
-
-
 def worker_ids():
     """Return the ids of the worker processes of this program."""
     gc.collect()
@@ -82,7 +68,9 @@ def test_processes_give_the_batches_of_threads_from_any_step(photos, processes):
     config = configure(processes=processes)
     threads, made = (make_train_dataset(each, photos) for each in (configure(processes=0), config))
     assert made.element_spec == threads.element_spec and made.cardinality() == threads.cardinality()
-    assert_equal(take(config, photos, 5, start=3), take(configure(processes=0), photos, 5, start=3))
+    assert_same_batches(
+        take_batches(config, photos, 5, start=3), take_batches(configure(processes=0), photos, 5, start=3)
+    )
     assert not worker_ids()
 
 
@@ -112,9 +100,10 @@ def lvis_in_shards(coco_tiny, tmp_path):
 def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
     annotations, share = lvis_in_shards(coco_tiny, tmp_path), Share(worker=1, workers=2, replicas=4)
     found, expected = (
-        take(configure("train.seed=5", processes=count), annotations, 5, start=2, share=share) for count in (2, 0)
+        take_batches(configure("train.seed=5", processes=count), annotations, 5, start=2, share=share)
+        for count in (2, 0)
     )
-    assert_equal(found, expected)
+    assert_same_batches(found, expected)
     assert found[0]["known_valid"].any() and len(found[0]["image"]) == 1
 
 
@@ -122,9 +111,9 @@ def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
 def test_several_sizes(photos):
     sizes = ["data.multi_scale_hw=[[64, 96], [96, 128]]", "data.augmentation.crop=none"]
     found, expected = (
-        take(configure(*sizes, path="fcos_resnet101.json", processes=count), photos, 6) for count in (2, 0)
+        take_batches(configure(*sizes, path="fcos_resnet101.json", processes=count), photos, 6) for count in (2, 0)
     )
-    assert_equal(found, expected)
+    assert_same_batches(found, expected)
     assert len({batch["image"].shape for batch in found}) > 1
 
 
@@ -133,7 +122,7 @@ def test_paths_are_those_of_the_training(coco_tiny, tmp_path, monkeypatch):
     """A new process begins in the folder where the program began, unless it is told."""
     monkeypatch.chdir(coco_tiny)
     annotations = load("annotations/instances.json", "images")
-    assert len(take(configure(processes=1), annotations, 1)) == 1
+    assert len(take_batches(configure(processes=1), annotations, 1)) == 1
 
 
 @pytest.fixture
@@ -153,7 +142,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
     for processes in (2, 0):
         counters = SampleCounters()
         with pytest.raises(tf.errors.OpError):
-            take(configure(processes=processes), spoiled, 4, counters=counters)
+            take_batches(configure(processes=processes), spoiled, 4, counters=counters)
         errors.append(counters.error)
     assert [type(error) for error in errors] == [ImageError] * 2
     assert str(errors[0]) == str(errors[1]) and errors[0].args == errors[1].args
@@ -164,10 +153,10 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
 def test_a_corrupt_file_is_skipped_and_counted(spoiled):
     counters = SampleCounters()
     found, expected = (
-        take(configure("data.on_error=skip", processes=count), spoiled, 4, counters=counters if count else None)
+        take_batches(configure("data.on_error=skip", processes=count), spoiled, 4, counters=counters if count else None)
         for count in (2, 0)
     )
-    assert_equal(found, expected)
+    assert_same_batches(found, expected)
     assert list(counters.skipped) == [str(spoiled.image_file(5))] and counters.error is None
 
 

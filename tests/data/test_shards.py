@@ -12,13 +12,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import lvis_case
-import numpy as np
 import pytest
+from batches import assert_same_batches, take_batches
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.check import check_dataset
-from centermask_keras.data.pipeline import Share, iterate_eval_batches, make_train_dataset
+from centermask_keras.data.pipeline import Share, iterate_eval_batches
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.data.shard_writer import write_shards
 from centermask_keras.data.shards import ImageShards
@@ -52,19 +52,6 @@ def copied(folder, tmp_path):
     return Path(shutil.copytree(folder, tmp_path / "shards"))
 
 
-def assert_equal_batches(found, expected):
-    assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            assert ours[key].dtype == theirs[key].dtype, key
-            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
-
-
-def take(config, annotations, count, **arguments):
-    return list(make_train_dataset(config, annotations, **arguments).take(count).as_numpy_iterator())
-
-
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
@@ -77,24 +64,26 @@ def take(config, annotations, count, **arguments):
 def test_training_samples_of_three_epochs_are_those_of_image_files(plain, folder, name, overrides):
     config = load_config(CONFIGS / f"{name}.json", [*SMALL, *overrides])
     shards = load(folder / "annotations.json", folder)
-    expected = take(config, plain, 12)
+    expected = take_batches(config, plain, 12)
     assert len({int(image) for batch in expected for image in batch["image_id"]}) == 16
-    assert_equal_batches(take(config, shards, 12), expected)
-    assert_equal_batches(take(config, shards, 3, start=9), expected[9:])  # as after a resume
+    assert_same_batches(take_batches(config, shards, 12), expected)
+    assert_same_batches(take_batches(config, shards, 3, start=9), expected[9:])  # as after a resume
 
 
 @pytest.mark.parametrize("worker", [0, 1])
 def test_shares_of_workers_are_those_of_image_files(plain, folder, worker):
     config, share = load_config(CONFIGS / "dla34.json", [*SMALL, SQUARE]), Share(worker, 2, 4)
     shards = load(folder / "annotations.json", folder)
-    assert_equal_batches(take(config, shards, 8, start=2, share=share), take(config, plain, 8, start=2, share=share))
+    assert_same_batches(
+        take_batches(config, shards, 8, start=2, share=share), take_batches(config, plain, 8, start=2, share=share)
+    )
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "keep"])
 def test_images_to_evaluate_are_those_of_image_files(plain, folder, resize):
     config = load_config(CONFIGS / "dla34.json", [SQUARE, f"eval.resize={resize}", "eval.batch_size=1"])
     shards = load(folder / "annotations.json", folder)
-    assert_equal_batches(list(iterate_eval_batches(config, shards)), list(iterate_eval_batches(config, plain)))
+    assert_same_batches(list(iterate_eval_batches(config, shards)), list(iterate_eval_batches(config, plain)))
 
 
 @pytest.mark.parametrize(("version", "below"), [("1.0", "."), ("0.5", "images")])
@@ -106,9 +95,9 @@ def test_lvis_is_read_from_shards(coco_tiny, tmp_path, version, below):
     plain = load(tmp_path / "lvis.json", coco_tiny / below)
     write_shards(plain, tmp_path / "out")
     config = load_config(CONFIGS / "dla34.json", [*SMALL, SQUARE])
-    expected = take(config, plain, 5)
+    expected = take_batches(config, plain, 5)
     for annotations in (tmp_path / "out" / "annotations.json", tmp_path / "lvis.json"):
-        assert_equal_batches(take(config, load(annotations, tmp_path / "out"), 5), expected)
+        assert_same_batches(take_batches(config, load(annotations, tmp_path / "out"), 5), expected)
 
 
 def test_files_that_do_not_decode_are_skipped_as_in_a_folder(coco_tiny, tmp_path):
@@ -121,7 +110,7 @@ def test_files_that_do_not_decode_are_skipped_as_in_a_folder(coco_tiny, tmp_path
     shards = load(tmp_path / "out" / "annotations.json", tmp_path / "out")
     config = load_config(CONFIGS / "dla34.json", [*SMALL, SQUARE, "data.on_error=skip"])
     counters = SampleCounters()
-    assert_equal_batches(take(config, shards, 8, counters=counters), take(config, plain, 8))
+    assert_same_batches(take_batches(config, shards, 8, counters=counters), take_batches(config, plain, 8))
     assert list(counters.skipped) == [f"{tmp_path / 'out' / 'images-00000.tfrecord'} ({cut.name})"]
 
 

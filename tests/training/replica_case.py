@@ -120,8 +120,8 @@ def build_tiny(config):
 
     from centermask_keras.backbones.conv_norm import conv_norm
     from centermask_keras.detectors import synchronize_norms
-    from centermask_keras.detectors.base import CenterMask
-    from centermask_keras.detectors.centernet import ImageNormalization, _add_dense_heads, build_point_heads
+    from centermask_keras.detectors.base import CenterMask, ImageNormalization
+    from centermask_keras.detectors.centernet import _add_dense_heads, build_point_heads
 
     keras.utils.set_random_seed(1)
     keras.config.set_dtype_policy(config.model.dtype_policy)
