@@ -19,7 +19,6 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,77 +27,17 @@ from statistics import median
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers, ops
+from dense_heads import VARIANTS
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.pipeline import make_train_dataset
-from centermask_keras.detectors import CenterMask, build_detector
-from centermask_keras.heads.dense import build_dense_head, make_head_initializer
-from centermask_keras.ops.gather_patches import gather_cells
-from centermask_keras.structures import GroundTruth, PointOutputs, Tensor
+from centermask_keras.detectors import CenterMask
+from centermask_keras.structures import GroundTruth
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dla34_plain.json"
 WARM_UP = 2  # steps that are not timed: the first one traces the graph
 FIGURES = ("images_per_second", "peak_gib", "growth_gib")
-
-
-class DenseHeadsCenterMask(CenterMask):
-    """CenterMask whose offset, size and local shape are dense maps, read at the centres afterwards.
-
-    Its `point_heads` is a model of the whole map: features [B, h, w, F] -> maps of the `PointOutputs`.
-    """
-
-    def read_points(self, features: Tensor, cells: Tensor, stack: int = -1) -> PointOutputs:
-        """Compute the maps at every cell and read them at cells int32 [B, K]."""
-        maps = self.point_heads(features)
-        return {name: ops.cast(gather_cells(values, cells), "float32") for name, values in maps.items()}
-
-
-def build_dense_variant(config: Config, shape_dtype: str | None = "float32") -> DenseHeadsCenterMask:
-    """Build the detector of a configuration with dense heads in place of its point heads.
-
-    `shape_dtype` is the precision of the local shape's last layer, None for that of the configuration.
-    """
-    network = build_detector(config).network
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.model.dtype_policy)
-    heads = build_dense_heads(config, network.output["features"].shape[-1], shape_dtype)
-    keras.config.set_dtype_policy(before)
-    return DenseHeadsCenterMask(network, heads, config=config)
-
-
-def build_dense_heads(config: Config, channels: int, shape_dtype: str | None) -> keras.Model:
-    """Build features [B, h, w, channels] -> maps offset and size [B, h, w, 2], local shape [B, h, w, S * S]."""
-    model = config.model
-    features = keras.Input((None, None, channels), name="features")
-    maps = {
-        name: build_dense_head(features, mid_channels=model.head_channels, out_channels=2, bias=0.0, name=name)
-        for name in ("offset", "size")
-    }
-    hidden = layers.Conv2D(
-        model.head_channels,
-        3,
-        padding="same",
-        activation="relu",
-        kernel_initializer=make_head_initializer(),
-        name="local_shape_logits_0",
-    )(features)
-    maps["local_shape_logits"] = layers.Conv2D(
-        model.shape_size**2,
-        1,
-        kernel_initializer=make_head_initializer(),
-        dtype=shape_dtype,
-        name="local_shape_logits_2",
-    )(hidden)
-    return keras.Model(features, maps, name="dense_heads")
-
-
-VARIANTS = {
-    "point": build_detector,
-    "dense": build_dense_variant,
-    "dense_low": partial(build_dense_variant, shape_dtype=None),
-}
 
 
 def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -121,8 +121,8 @@ def describe_device() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "device": ", ".join([*gpus, *_gpu_models(), f"{cores} CPU cores ({platform.machine()})"]),
-        "backend": f"{backend} {version({'torch': 'torch', 'jax': 'jax'}.get(backend, 'tensorflow'))}",
-        "keras": version("keras"),
+        "backend": f"{backend} {import_module(backend).__version__}",
+        "keras": keras.__version__,
         "python": platform.python_version(),
     }
 

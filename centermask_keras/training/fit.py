@@ -6,7 +6,6 @@ Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (ar
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +336,7 @@ def _describe(dataset: Annotations) -> str:
 def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:
     precision = config.model.dtype_policy.removeprefix("mixed_")
     backend = keras.backend.backend()
-    release = ".".join(version(backend).split(".")[:2])
+    release = ".".join(versions()[backend].split(".")[:2])
     count = "1 replica" if replicas.count == 1 else f"{replicas.count} replicas"
     then = f"continues after step {progress.step}" if progress.step else "interrupted? the same command continues"
     for path in run.states.damaged:

@@ -9,7 +9,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,10 @@ def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes, by package."""
-    packages = dict.fromkeys(("keras", keras.backend.backend(), "tensorflow", "numpy"))
+    """Return the versions of what computes, by module; a build may have another name (`tensorflow-cpu`)."""
+    modules = dict.fromkeys(("centermask_keras", "keras", keras.backend.backend(), "tensorflow", "numpy"))
     return {
-        "centermask_keras": centermask_keras.__version__,
-        **{package: version(package) for package in packages},
+        **{module: import_module(module).__version__ for module in modules},
         "python": platform.python_version(),
     }
 
