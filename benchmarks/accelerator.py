@@ -38,6 +38,7 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.rows import make_train_batch
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
+from centermask_keras.evaluation.benchmark import describe_device
 from centermask_keras.runtimes.keras import InferenceGraph
 from centermask_keras.structures import GroundTruth
 from centermask_keras.training.optimizer import build_optimizer
@@ -162,7 +163,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with annotations/ and images/")
-    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--config", type=Path, required=True, nargs="+")
     parser.add_argument("--set", action="append", default=[], help="change of the configuration, KEY=VALUE")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["train", "predict"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 32])
@@ -170,22 +171,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if keras.backend.backend() != "jax":
         parser.error(f"expected KERAS_BACKEND=jax, received {keras.backend.backend()}")
-    cases = list(product(arguments.tasks, arguments.batch_sizes))
-    runs = [(load_config(arguments.config, [*arguments.set, f"train.batch_size={size}"]), task) for task, size in cases]
-    futures = start_all(runs, arguments.data, arguments.steps)
-    config = runs[0][0]
-    height, width = config.data.input_hw
-    print(f"{arguments.config.stem}, {height} x {width}, {config.model.dtype_policy}, JAX {jax.__version__}")
-    print("task             batch  compile s       ms  images/s  peak GiB")
-    for (task, size), future in zip(cases, futures, strict=True):
+    cases = [
+        (path, task, size, load_config(path, [*arguments.set, f"train.batch_size={size}"]))
+        for path, task, size in product(arguments.config, arguments.tasks, arguments.batch_sizes)
+    ]
+    futures = start_all([(config, task) for _, task, _, config in cases], arguments.data, arguments.steps)
+    print(f"JAX {jax.__version__}, {cases[0][3].model.dtype_policy}, {describe_device()['device']}")
+    print(f"{'':<20} task             batch  compile s       ms  images/s  peak GiB")
+    for (path, task, size, _), future in zip(cases, futures, strict=True):
+        row = f"{path.stem:<20} {task:<15} {size:>6}"
         if error := future.exception():
-            print(f"{task:<15} {size:>6}  {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+            print(f"{row}  {type(error).__name__}: {str(error).splitlines()[0][:90]}")
             continue
         compile_seconds, seconds, peak = future.result()
         memory = "-" if peak is None else f"{peak:.2f}"
-        print(
-            f"{task:<15} {size:>6} {compile_seconds:>10.1f} {1000 * seconds:>8.1f} {size / seconds:>9.1f} {memory:>9}"
-        )
+        print(f"{row} {compile_seconds:>10.1f} {1000 * seconds:>8.1f} {size / seconds:>9.1f} {memory:>9}")
 
 
 if __name__ == "__main__":

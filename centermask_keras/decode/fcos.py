@@ -13,6 +13,7 @@ from keras import ops
 
 from centermask_keras.geometry.locations import STRIDES, decode_distances, make_locations
 from centermask_keras.ops.nms import suppress_overlaps
+from centermask_keras.ops.strongest import find_strongest
 from centermask_keras.structures import Tensor
 
 MOST_PER_LEVEL = 1000
@@ -78,13 +79,8 @@ def _best_of_level(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores float32, classes int32 and cells int32, each [B, n], of the best candidates of a level."""
     class_logits = ops.cast(class_logits, "float32")
-    batch, _, _, num_classes = ops.shape(class_logits)
     likely = class_logits > math.log(least_score / (1 - least_score))
     # By the logarithm, whose differences survive near a probability of 1.
     log_scores = (ops.log_sigmoid(class_logits) + ops.log_sigmoid(ops.cast(centerness_logits, "float32"))) / 2
-    flat = ops.reshape(ops.where(likely, log_scores, -math.inf), (batch, -1))
-    if flat.shape[1] is None or flat.shape[1] < MOST_PER_LEVEL:  # top_k needs at least as many numbers
-        flat = ops.pad(flat, [[0, 0], [0, MOST_PER_LEVEL]], constant_values=-math.inf)
-    best, indices = ops.top_k(flat, MOST_PER_LEVEL)
-    indices = ops.where(best > -math.inf, ops.cast(indices, "int32"), 0)
-    return ops.exp(best), indices % num_classes, indices // num_classes
+    best, classes, cells = find_strongest(ops.where(likely, log_scores, -math.inf), MOST_PER_LEVEL)
+    return ops.exp(best), classes, cells

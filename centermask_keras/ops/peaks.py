@@ -6,6 +6,7 @@ import math
 
 from keras import ops
 
+from centermask_keras.ops.strongest import find_strongest
 from centermask_keras.structures import Tensor
 
 
@@ -29,12 +30,5 @@ def find_peaks(heatmap_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     logits = ops.cast(heatmap_logits, "float32")
     neighborhood = ops.max_pool(logits, 3, strides=1, padding="same")
     candidates = ops.where(logits == neighborhood, logits, -math.inf)
-    batch, height, width, num_classes = ops.shape(logits)
-    # Not -1: of an empty batch the other axis cannot be told.
-    flat = ops.reshape(candidates, (batch, height * width * num_classes))
-    if flat.shape[1] is None or flat.shape[1] < count:  # top_k needs at least `count` numbers
-        flat = ops.pad(flat, [[0, 0], [0, count]], constant_values=-math.inf)
-    peak_logits, indices = ops.top_k(flat, count)
-    found = peak_logits > -math.inf
-    indices = ops.where(found, ops.cast(indices, "int32"), 0)
-    return ops.sigmoid(peak_logits), indices % num_classes, indices // num_classes
+    peak_logits, classes, cells = find_strongest(candidates, count)
+    return ops.sigmoid(peak_logits), classes, cells
