@@ -12,8 +12,8 @@ from keras import ops
 from centermask_keras.ops.gather_patches import gather_cells
 from centermask_keras.structures import Tensor
 
-NOWHERE = 2**31 - 1
-"""Beyond every cell."""
+NOWHERE = 2**24
+"""Beyond every cell (of 16,384 x 16,384 pixels at stride 4); float32, in which ONNX sorts, still holds it exactly."""
 
 
 def find_strongest(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
