@@ -51,7 +51,8 @@ def deform_conv2d(
 
 def _convolve_tap(cells: Tensor, groups: int, features: Tensor, shares: Tensor, kernel: Tensor) -> Tensor:
     """Add up shares float32 [B, 4, h, w] of the features at cells int32 [B, 4, h, w] and project them."""
-    corners = ops.cast(gather_cells(features, cells), "float32")  # [B, 4, h, w, C]
+    # Read as float32, so that the gradients of all that read one cell add up in float32, too.
+    corners = gather_cells(ops.cast(features, "float32"), cells)  # [B, 4, h, w, C]
     samples = ops.cast(ops.sum(corners * shares[..., None], axis=1), features.dtype)
     return ops.matmul(samples, kernel) if groups == 1 else _project_groups(samples, kernel, groups)
 
