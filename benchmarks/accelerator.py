@@ -112,9 +112,8 @@ TASKS = {
     "train": partial(time_training, VARIANTS["point"]),
     "predict": time_prediction,
     "train_dense": partial(time_training, VARIANTS["dense"]),
-    "train_dense_low": partial(time_training, VARIANTS["dense_low"]),
 }
-"""What can be measured; `dense` is what `point_heads.py` says."""
+"""What can be measured; `train_dense` is the same network with dense heads (`dense_heads.py`)."""
 
 
 def make_batch(config: Config, data: Path) -> GroundTruth:
@@ -152,7 +151,7 @@ def prepare(compiled: Barrier, turn: Lock) -> None:
 
 
 def start_all(runs: list[tuple[Config, str]], data: Path, steps: int) -> list[Future[Figures]]:
-    """Measure each task of a configuration, in processes that run to their end."""
+    """Measure tasks of configurations, each in a process; all have run to their end afterwards."""
     context = multiprocessing.get_context("spawn")
     sharing = (context.Barrier(len(runs)), context.Lock())
     with ProcessPoolExecutor(len(runs), mp_context=context, initializer=prepare, initargs=sharing) as processes:

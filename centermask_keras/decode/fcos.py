@@ -13,7 +13,7 @@ from keras import ops
 
 from centermask_keras.geometry.locations import STRIDES, decode_distances, make_locations
 from centermask_keras.ops.nms import suppress_overlaps
-from centermask_keras.ops.strongest import find_strongest
+from centermask_keras.ops.top_k import top_k_of_map
 from centermask_keras.structures import Tensor
 
 MOST_PER_LEVEL = 1000
@@ -82,5 +82,5 @@ def _best_of_level(
     likely = class_logits > math.log(least_score / (1 - least_score))
     # By the logarithm, whose differences survive near a probability of 1.
     log_scores = (ops.log_sigmoid(class_logits) + ops.log_sigmoid(ops.cast(centerness_logits, "float32"))) / 2
-    best, classes, cells = find_strongest(ops.where(likely, log_scores, -math.inf), MOST_PER_LEVEL)
+    best, classes, cells = top_k_of_map(ops.where(likely, log_scores, -math.inf), MOST_PER_LEVEL)
     return ops.exp(best), classes, cells

@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from centermask_keras.ops.strongest import find_strongest
+from centermask_keras.ops.top_k import top_k_of_map
 from centermask_keras.structures import Tensor
 
 
@@ -30,5 +30,5 @@ def find_peaks(heatmap_logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     logits = ops.cast(heatmap_logits, "float32")
     neighborhood = ops.max_pool(logits, 3, strides=1, padding="same")
     candidates = ops.where(logits == neighborhood, logits, -math.inf)
-    peak_logits, classes, cells = find_strongest(candidates, count)
+    peak_logits, classes, cells = top_k_of_map(candidates, count)
     return ops.sigmoid(peak_logits), classes, cells

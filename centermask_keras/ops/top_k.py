@@ -16,13 +16,12 @@ NOWHERE = 2**24
 """Beyond every cell (of 16,384 x 16,384 pixels at stride 4); float32, in which ONNX sorts, still holds it exactly."""
 
 
-def find_strongest(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def top_k_of_map(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Find the highest values of each image, falling; of equal ones those of lower cells, then lower channels, first.
 
     That is `top_k` of the flat map. Only the cells whose best channel is among the best can hold one of them: those
-    first, then the values of these cells. Accelerators sort what they take `top_k` of, and XLA for GPUs never comes to
-    the end of compiling one of 1 to 2 million numbers (its pass TopkSplitter, JAX 0.11): one image of 512 x 512 pixels
-    with 80 classes at stride 4.
+    first, then the values of these cells. Accelerators sort what they take `top_k` of. And JAX 0.11 never came to the
+    end of compiling one of 1,310,720 numbers for a GPU: one image of 512 x 512 pixels with 80 classes at stride 4.
 
     Args:
         values: float32 [B, h, w, C]; -inf for what cannot be chosen. `B, h, w` may be dynamic.
@@ -32,6 +31,8 @@ def find_strongest(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
         best: float32 [B, K]; -inf where there was nothing further.
         channels: int32 [B, K]; 0 there.
         cells: int32 [B, K], i * w + j; 0 there.
+
+    Source: Section 3.5 (top scoring points).
     """
     batch, height, width, num_channels = ops.shape(values)
     by_cell = ops.reshape(values, (batch, height * width, num_channels))

@@ -1,10 +1,10 @@
-"""The strongest values in two steps: what one sort of the whole map gives, ties included, under every backend."""
+"""The highest values of a map in two steps: what one sort of the whole map gives, ties included."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from centermask_keras.ops.strongest import find_strongest
+from centermask_keras.ops.top_k import top_k_of_map
 
 
 def sort_whole_map(values: np.ndarray, count: int):
@@ -35,7 +35,7 @@ def draw(shape, *, levels=None, absent=0.3, seed=0):
 def test_equal_to_one_sort_of_the_whole_map(shape, count, levels, static):
     values = draw(shape, levels=levels)
     signature = [tf.TensorSpec(shape if static else [None, None, None, shape[-1]], tf.float32)]
-    found = tf.function(lambda x: find_strongest(x, count), input_signature=signature)(values)
+    found = tf.function(lambda x: top_k_of_map(x, count), input_signature=signature)(values)
     for one, expected in zip(found, sort_whole_map(values, count), strict=True):
         assert one.shape == (shape[0], count)
         np.testing.assert_array_equal(one, expected)
@@ -44,11 +44,11 @@ def test_equal_to_one_sort_of_the_whole_map(shape, count, levels, static):
 def test_many_values_of_one_cell_may_be_chosen():
     values = draw((1, 6, 6, 8), absent=0)
     values[0, 2, 3] += 100
-    _, channels, cells = find_strongest(values, 8)
+    _, channels, cells = top_k_of_map(values, 8)
     np.testing.assert_array_equal(cells, [[2 * 6 + 3] * 8])
     assert sorted(np.asarray(channels)[0]) == list(range(8))
 
 
 def test_nothing_to_choose():
-    best, channels, cells = find_strongest(np.full((2, 4, 4, 3), -np.inf, "float32"), 5)
+    best, channels, cells = top_k_of_map(np.full((2, 4, 4, 3), -np.inf, "float32"), 5)
     assert np.isneginf(best).all() and not np.any(channels) and not np.any(cells)
