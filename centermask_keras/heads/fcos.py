@@ -18,6 +18,11 @@ from centermask_keras.structures import Tensor
 
 RARE_PROBABILITY = 0.01
 """What a fresh head says of every class everywhere (focal loss prior)."""
+INITIAL_DISTANCE = 1.0
+"""Strides from a location to each side of a fresh head's box.
+
+With 0, as in FCOS, rectification leaves half of the sides without a gradient, and small objects may stay without a box.
+"""
 GROUPS = 32
 """Groups of the normalisation, where they divide the channels."""
 
@@ -48,7 +53,7 @@ def build_box_head(channels: int, depth: int) -> keras.Model:
     features = keras.Input((None, None, channels), name="features")
     x = build_tower(channels, depth, "box_tower")(features)
     outputs = {
-        "distances": _predict(x, 4, "distances"),
+        "distances": _predict(x, 4, "distances", bias=INITIAL_DISTANCE),
         "centerness_logits": _predict(x, 1, "centerness_logits"),
     }
     return keras.Model(features, outputs, name="box_head")

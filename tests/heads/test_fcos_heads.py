@@ -24,6 +24,13 @@ def test_a_fresh_class_head_says_a_hundredth():
     assert np.median(1 / (1 + np.exp(-logits))) == pytest.approx(0.01, rel=0.1)
 
 
+def test_every_side_of_a_fresh_box_has_a_gradient():
+    features = np.random.standard_normal((2, 6, 7, 64)).astype("float32")
+    distances = np.asarray(LevelScale()(build_box_head(64, 2)(features)["distances"]))
+    assert distances.min() > 0
+    assert np.median(distances) == pytest.approx(1.0, rel=0.1)
+
+
 def test_group_normalisation_sees_one_image_at_a_time():
     tower = build_tower(64, 2, "tower")
     images = np.random.standard_normal((3, 5, 4, 64)).astype("float32")
