@@ -15,6 +15,7 @@ NAME = "centermask_keras"
 ORDER = (
     "errors",
     "_cv2",
+    "cores",
     "config",
     "structures",
     "geometry",
@@ -48,7 +49,7 @@ TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operations of TensorFlow under its backend
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
-WITHOUT_KERAS |= {"inference_config"}
+WITHOUT_KERAS |= {"cores", "inference_config"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.metadata", "inference"}
 
 MAX_FILE_LINES = 400
@@ -125,7 +126,7 @@ def test_modules_of_one_stage_do_not_import_in_a_circle():
         ("tensorflow", lambda module: entry(module) in TENSORFLOW_ALLOWED or module in FUSED | TENSORFLOW_RUNTIME),
         ("keras", lambda module: module and not {module, entry(module)} & WITHOUT_KERAS),
         ("cv2", lambda module: module == "_cv2"),
-        ("jax", lambda module: module == "training.averaging"),
+        ("jax", lambda module: module in {"training.averaging", "runtimes.keras"}),
         ("torch", lambda module: module == "importers.checkpoint"),
     ],
 )

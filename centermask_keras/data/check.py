@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from centermask_keras.cores import count_cores
 from centermask_keras.data.annotations import Annotations, compare_size, read_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.transform import make_letterbox
@@ -147,7 +148,7 @@ def _check_images(
     unreadable: set[int] = set()
     problems: list[Problem] = []
     doubtful: list[Problem] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter lock
+    with ThreadPoolExecutor(count_cores()) as pool:  # decoding releases the interpreter lock
         checked = pool.map(lambda index: _check_image(annotations, index), range(len(annotations)))
         for index, (faults, doubts) in enumerate(checked):
             problems += faults

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from centermask_keras.config import Config
+from centermask_keras.cores import count_cores
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.order import epoch_length
 from centermask_keras.data.preprocess import preprocess_image
@@ -27,6 +28,8 @@ from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.inference_config import InferenceConfig
 
 LAST_POSITION = np.iinfo(np.int64).max
+MOST_THREADS = 16
+"""Threads that make samples, on a host with more cores: by the interpreter lock they keep about three busy."""
 
 if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
     tf.config.set_visible_devices([], "GPU")  # TensorFlow only reads here, and would take the backend's memory
@@ -190,7 +193,7 @@ def make_eval_dataset(
         return _make_eval_row(config, annotations, index)
 
     rows = _map(tf.data.Dataset.range(len(annotations)), make_row, signature, counters)
-    return rows.batch(config.eval.batch_size).prefetch(tf.data.AUTOTUNE)
+    return rows.batch(config.eval.batch_size).prefetch(2)
 
 
 def _make_eval_row(config: Config | InferenceConfig, annotations: Annotations, index: int) -> Row:
@@ -277,4 +280,8 @@ def _map(
         pairs = zip(signature.items(), values, strict=True)
         return {name: tf.ensure_shape(value, spec.shape) for (name, spec), value in pairs}
 
-    return numbers.map(make_tensors, num_parallel_calls=tf.data.AUTOTUNE if parallel else 1, deterministic=True)
+    threads = min(count_cores(), MOST_THREADS) if parallel else 1
+    options = tf.data.Options()
+    # Its thread sleeps for up to a minute between looks at the dataset, and the end of the program waits for it.
+    options.autotune.enabled = False
+    return numbers.map(make_tensors, num_parallel_calls=threads, deterministic=True).with_options(options)

@@ -7,7 +7,6 @@ before, so that no stage pays for copying large maps between host and device tha
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import statistics
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from centermask_keras.cores import count_cores
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.shards import ImageFile
@@ -118,9 +118,8 @@ def describe_device() -> dict[str, Any]:
     backend = keras.backend.backend()
     devices = keras.distribution.list_devices() if backend in ("tensorflow", "jax") else []  # no other has them
     gpus = [device for device in devices if device.partition(":")[0].lower() in ("gpu", "cuda", "tpu")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "device": ", ".join([*gpus, *_gpu_models(), f"{cores} CPU cores ({platform.machine()})"]),
+        "device": ", ".join([*gpus, *_gpu_models(), f"{count_cores()} CPU cores ({platform.machine()})"]),
         "backend": f"{backend} {import_module(backend).__version__}",
         "keras": keras.__version__,
         "python": platform.python_version(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from centermask_keras.cores import count_cores
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.predictor import Predictor
 from centermask_keras.runtimes.description import FILE, missing_description, parse_description
@@ -35,7 +35,7 @@ class TFLitePredictor(Predictor):
         description = parse_description(text, str(path))
         super().__init__(description.config, description.categories)
         try:
-            interpreter = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
+            interpreter = Interpreter(model_path=str(path), num_threads=threads or count_cores())
             self._run = interpreter.get_signature_runner()  # fits the graph to the size of its input
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())

@@ -23,6 +23,7 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
     Share,
     iterate_eval_batches,
+    make_eval_dataset,
     make_train_dataset,
     rebuild_batch,
     steps_per_epoch,
@@ -485,6 +486,13 @@ def test_letterbox_evaluation_ends_with_a_short_batch(coco_tiny):
     assert [len(batch["image"]) for batch in found] == [5, 5, 5, 1]
     assert all(batch["image"].shape[1:] == (128, 128, 3) for batch in found)
     np.testing.assert_array_equal(np.concatenate([batch["index"] for batch in found]), np.arange(16))
+
+
+def test_no_thread_of_a_dataset_delays_the_end_of_the_program(coco_tiny):
+    annotations = load_annotations(coco_tiny / "annotations" / "instances.json", coco_tiny / "images")
+    config = load_config(CONFIG)
+    for dataset in (make_train_dataset(config, annotations), make_eval_dataset(config, annotations)):
+        assert dataset.options().autotune.enabled is False
 
 
 @pytest.mark.slow
