@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ class InferenceGraph(keras.Model):
     def __init__(self, detector: CenterMask):
         super().__init__(name="inference", dtype="float32", autocast=False)
         self.detector = detector
+        self.built = True  # as the detector is: no first pass to find that out
         if keras.backend.backend() == "tensorflow":
             # Evaluation at the original sizes would have XLA compile the graph anew for every size.
             self.jit_compile = False
@@ -31,6 +33,27 @@ class InferenceGraph(keras.Model):
     def call(self, images: Tensor) -> Detections:
         """Detect objects in images uint8 or float32 [B, H, W, 3]."""
         return self.detector.detect(images)
+
+    def predict_on_batch(self, x: np.ndarray) -> Detections:
+        """Run the graph on one batch; arrays come back, read-only under JAX.
+
+        There the weights are only read, and the results copied once. Keras would give the weights to the compiled
+        function and take them back each time, and copy twice.
+        """
+        if keras.backend.backend() != "jax":
+            return super().predict_on_batch(x)
+        import jax
+
+        groups = self.trainable_variables, self.non_trainable_variables
+        weights = [[weight.value for weight in group] for group in groups]
+        return jax.device_get(self._compiled_by_jax(*weights, x))
+
+    @cached_property
+    def _compiled_by_jax(self) -> Callable[..., Detections]:
+        """The graph as a function of trainable weights, other weights and images."""
+        import jax
+
+        return jax.jit(lambda *arguments: self.stateless_call(*arguments)[0])
 
 
 class KerasPredictor(Predictor):
