@@ -6,9 +6,8 @@
 Some threads make the batches, or processes do (`data.processes`), and nothing else runs; from image files and from
 shards of them, in turns. Images per second and core are those of the clock, divided by the threads or processes. Those
 per second of processor time are of this process alone, which other programs on the machine disturb less: with threads
-all of the work, with processes what is left for the one that trains. With more threads the first of them falls where
-one process is all that a machine has for its input. The files are in the memory of the machine after the first round: a
-slow disk shows in neither.
+all of the work, with processes what is left for the one that trains. There are at most as many threads as cores. The
+files are in the memory of the machine after the first round: a slow disk shows in neither.
 """
 
 import argparse
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 from centermask_keras.config import Config, load_config
+from centermask_keras.cores import count_cores
 from centermask_keras.data.annotations import Annotations, load_annotations
 from centermask_keras.data.shard_writer import write_shards
 from centermask_keras.data.shards import ANNOTATIONS_NAME
@@ -63,6 +63,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=0, help="data.processes, instead of threads")
     arguments = parser.parse_args()
+    if not 1 <= arguments.threads <= count_cores():
+        parser.error(
+            f"--threads: expected 1 to {count_cores()}, the cores of this process, received {arguments.threads}"
+        )
     overrides = [f"train.batch_size={arguments.batch_size}", f"data.processes={arguments.processes}"]
     config = load_config(arguments.config, overrides)
     rounds: dict[str, list[tuple[float, float]]] = {FILES: [], SHARDS: []}

@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from centermask_keras.cores import count_cores
-
 CONFIG = Path(__file__).parents[1] / "configs" / "dla34_plain.json"
 SIDE, POINTS, CLASSES, SHAPE, MIDDLE = 512, 100, 80, 32, 256
 TASKS = {  # name -> batch size, precision
@@ -83,7 +81,7 @@ def run_torch(task: str) -> tuple[float, int]:
     """Time a task with the PyTorch network: seconds, and the number of trained parameters."""
     import torch
 
-    torch.set_num_threads(count_cores())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     batch, precision = TASKS[task]
     network = build_torch_network(torch).to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, SIDE, SIDE).to(memory_format=torch.channels_last)

@@ -20,7 +20,7 @@ class TFLitePredictor(Predictor):
 
     Args:
         path: the file.
-        threads: CPU threads; those of the machine if not given.
+        threads: CPU threads; as many as cores that this process may use if not given.
 
     Raises:
         CenterMaskError: not a file that this package exported.
