@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=min(2, count_cores()))
     parser.add_argument("--processes", type=int, default=0, help="data.processes, instead of threads")
     arguments = parser.parse_args()
     if not 1 <= arguments.threads <= count_cores():
