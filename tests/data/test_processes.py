@@ -200,12 +200,13 @@ def test_a_missing_package_is_told_before_anything_starts(monkeypatch):
 
 
 PROGRAM = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 
 def main():
     global batches  # open until the end
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
     from centermask_keras.data.pipeline import make_train_dataset
     folder, config = sys.argv[1:3]
     annotations = load_annotations(f"{folder}/annotations/instances.json", f"{folder}/images")
