@@ -38,7 +38,7 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.rows import make_train_batch
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
-from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.devices import describe_device
 from centermask_keras.runtimes.keras import InferenceGraph
 from centermask_keras.structures import GroundTruth
 from centermask_keras.training.optimizer import build_optimizer

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.devices import describe_device
 from centermask_keras.ops.deform_conv import DeformableConv2D
 
 SHAPES = (

@@ -170,8 +170,8 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
         replace(source, target)
         report("renamed", Path(target).name)
 
+    from centermask_keras.backend import start_backend
     from centermask_keras.cli import main
-    from centermask_keras.cli.shared import start_backend
 
     start_backend()
     from centermask_keras.training import callbacks

@@ -14,7 +14,8 @@ from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, InterruptedTraining
-from centermask_keras.evaluation.predict import draw_examples, evaluate_model
+from centermask_keras.evaluation.pictures import draw_examples
+from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train

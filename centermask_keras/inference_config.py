@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from centermask_keras.config import Config
 from centermask_keras.config.sections import Fraction, PositiveInt, SizeHW
 
+SCORE_THRESHOLD = 0.3
+"""Objects that score less are not shown unless somebody asks for them."""
+
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False, from_attributes=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,19 @@ class Category:
 
     id: int
     name: str
+
+
+class DatasetClasses(Protocol):
+    """The classes of a dataset, as `Annotations` has them: their ids and names in one order."""
+
+    category_ids: np.ndarray
+    class_names: list[str]
+
+
+def categories_of(dataset: DatasetClasses) -> list[Category]:
+    """Return the categories of a dataset in the order of its classes."""
+    rows = zip(dataset.category_ids, dataset.class_names, strict=True)
+    return [Category(int(category_id), name) for category_id, name in rows]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,11 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.errors import ImageError
-from centermask_keras.inference_config import InferenceConfig
+from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.objects import Category, Objects, Result, to_objects
 from centermask_keras.structures import Detections
 
 ImageLike = str | Path | np.ndarray
-
-SCORE_THRESHOLD = 0.3
-"""Objects that score less are not shown unless somebody asks for them."""
 
 
 class Predictor:

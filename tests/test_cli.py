@@ -10,12 +10,28 @@ from pathlib import Path
 import lvis_case
 import pytest
 
-from centermask_keras.cli import _own_images, main
-from centermask_keras.cli.data import data_app
-from centermask_keras.cli.shared import write_json
+from centermask_keras import __version__, cli
+from centermask_keras.cli import (
+    benchmark,
+    client,
+    config,
+    data_ceiling,
+    data_check,
+    data_make_shapes,
+    data_shard,
+    demo,
+    evaluate,
+    export,
+    import_weights,
+    main,
+    predict,
+    train,
+)
+from centermask_keras.cli.output import write_json
 from centermask_keras.config import load_config
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, InterruptedTraining
+from centermask_keras.input_images import own_images
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.json"
@@ -336,7 +352,7 @@ def test_a_wrong_number_of_classes_says_what_to_type(shapes, tmp_path, capsys):
     assert f"Pass --set model.num_classes={classes}" in error
 
 
-@pytest.mark.parametrize("arguments", [["train.py"], ["evaluate.py"], ["-m", "centermask_keras.cli"]])
+@pytest.mark.parametrize("arguments", [["train.py"], ["evaluate.py"], ["-m", "centermask_keras"]])
 def test_help_is_quick_and_complete(arguments):
     done = subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout and ("--set" in done.stdout or "predict" in done.stdout)
@@ -375,8 +391,22 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
     write_json(None, {})  # no file asked for
 
 
-def test_the_commands_on_datasets():
-    assert {command.name for command in data_app.registered_commands} == {"check", "ceiling", "shard", "make-shapes"}
+COMMANDS = (benchmark, client, config, demo, evaluate, export, import_weights, predict, train)
+DATA_COMMANDS = (data_ceiling, data_check, data_make_shapes, data_shard)
+
+
+def test_every_command_has_a_file_of_its_own():
+    for app, files in ((cli.app, COMMANDS), (cli.data_app, DATA_COMMANDS)):
+        places = {command.callback.__module__ for command in app.registered_commands}
+        assert places == {file.__name__ for file in files} and len(places) == len(app.registered_commands)
+    names = {command.name for command in cli.data_app.registered_commands}
+    assert names == {"check", "ceiling", "shard", "make-shapes"}
+
+
+@pytest.mark.parametrize("module", ["centermask_keras", "centermask_keras.cli"])
+def test_the_version_is_printed(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"centermask-keras {__version__}\n", "")
 
 
 def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
@@ -399,13 +429,13 @@ def test_coco_results_are_scored_on_lvis(tmp_path, capsys):
 def test_a_model_comes_with_the_images_of_its_validation_set(shapes):
     config = load_config(DEMO, on_shapes(shapes)[1::2])
     names = [row["file_name"] for row in json.loads((shapes / "val.json").read_text())["images"]]
-    assert _own_images(ROOT, config) == [shapes / "val" / name for name in names]
+    assert own_images(ROOT, config) == [shapes / "val" / name for name in names]
 
 
 def test_a_model_comes_with_the_images_of_its_validation_shards(shapes, shards):
     config = load_config(DEMO, [*on_shapes(shapes)[1::2], *on_shards(shards)[1::2]])
     expected = [path.read_bytes() for path in sorted((shapes / "val").iterdir())]
-    assert sorted(file.read_bytes() for file in _own_images(ROOT, config)) == sorted(expected)
+    assert sorted(file.read_bytes() for file in own_images(ROOT, config)) == sorted(expected)
 
 
 def test_images_of_lvis_are_found_by_their_addresses(tmp_path):
@@ -416,15 +446,15 @@ def test_images_of_lvis_are_found_by_their_addresses(tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(document))
     folder = {"annotations": str(tmp_path / "val.json"), "images": str(tmp_path)}
     config = load_config(DEMO, [f"data.val={json.dumps(folder)}"])
-    assert _own_images(ROOT, config) == [tmp_path / "val2017" / "000000000007.jpg"]
+    assert own_images(ROOT, config) == [tmp_path / "val2017" / "000000000007.jpg"]
 
 
 def test_a_model_without_its_validation_set_comes_with_samples(tmp_path):
     config = load_config(DEMO, [f"data.val.annotations={tmp_path / 'none.json'}"])
     samples = ROOT / "saved_models" / "nuclei"
-    assert _own_images(samples, config) == sorted((samples / "samples").iterdir())
+    assert own_images(samples, config) == sorted((samples / "samples").iterdir())
     with pytest.raises(CenterMaskError, match="expected the images of the validation set.*Pass --images DIR"):
-        _own_images(tmp_path, config)
+        own_images(tmp_path, config)
 
 
 def test_an_unknown_backend_is_told_without_a_traceback():

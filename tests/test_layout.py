@@ -14,8 +14,11 @@ NAME = "centermask_keras"
 # A module imports only what stands above it here, or what belongs to its own entry.
 ORDER = (
     "errors",
+    "backend",
     "_cv2",
     "cores",
+    "devices",
+    "coco_categories",
     "config",
     "structures",
     "geometry",
@@ -25,7 +28,9 @@ ORDER = (
     "inference_config",
     "ops",
     "data",
+    "input_images",
     "predictor",
+    "prediction_files",
     "backbones",
     "heads",
     "targets",
@@ -42,6 +47,7 @@ ORDER = (
     "serving",
     "demo",
     "cli",
+    "__main__",
 )
 # Stages that only the detectors connect: none of them imports another one.
 INDEPENDENT = {"data", "backbones", "heads", "targets", "losses", "decode", "assemble"}
@@ -49,7 +55,7 @@ TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operations of TensorFlow under its backend
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
-WITHOUT_KERAS |= {"cores", "inference_config"}
+WITHOUT_KERAS |= {"cores", "inference_config", "coco_categories", "input_images", "prediction_files"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.metadata", "inference"}
 
 MAX_FILE_LINES = 400

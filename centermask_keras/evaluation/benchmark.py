@@ -7,30 +7,30 @@ before, so that no stage pays for copying large maps between host and device tha
 
 from __future__ import annotations
 
-import platform
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from centermask_keras.cores import count_cores
+from centermask_keras.config import load_config
 from centermask_keras.data.images import read_image
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.shards import ImageFile
 from centermask_keras.data.transform import make_letterbox
 from centermask_keras.detectors import CenterMask
+from centermask_keras.inference import build, load
 from centermask_keras.runtimes.keras import InferenceGraph, KerasPredictor
 from centermask_keras.structures import Tensor
 
 STAGES = ("read", "network", "decode", "masks", "paste")
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+"""What is timed: name -> `model.dtype_policy`."""
 
 
 class _Part(InferenceGraph):
@@ -113,26 +113,33 @@ def benchmark_inference(
     return {**figures, "images_per_second": batch_size / total}
 
 
-def describe_device() -> dict[str, Any]:
-    """Name what the figures depend on: accelerators, cores in use, versions."""
-    backend = keras.backend.backend()
-    devices = keras.distribution.list_devices() if backend in ("tensorflow", "jax") else []  # no other has them
-    gpus = [device for device in devices if device.partition(":")[0].lower() in ("gpu", "cuda", "tpu")]
-    return {
-        "device": ", ".join([*gpus, *_gpu_models(), f"{count_cores()} CPU cores ({platform.machine()})"]),
-        "backend": f"{backend} {import_module(backend).__version__}",
-        "keras": keras.__version__,
-        "python": platform.python_version(),
-    }
+def benchmark_precisions(
+    model: Path,
+    images: Sequence[ImageFile],
+    *,
+    overrides: Sequence[str] = (),
+    batch_size: int,
+    repeats: int,
+) -> dict[str, dict[str, float]]:
+    """Time a model in each precision, with batches of 1 and of `batch_size`.
 
+    Args:
+        model: a run folder, or a configuration file, whose model gets random weights.
+        images: files to read.
+        overrides: `a.b=v` changes to the configuration.
+        batch_size: the larger of the two batches.
+        repeats: timings of each stage.
 
-def _gpu_models() -> list[str]:
-    """Ask the driver for the names of the NVIDIA GPUs; backends only number them."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")[:-1]
+    Returns:
+        A title of each setting -> its figures (see `benchmark_inference`).
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for name, policy in POLICIES.items():
+        changes = [*overrides, f"model.dtype_policy={policy}"]
+        predictor = load(model, changes) if model.is_dir() else build(load_config(model, changes))
+        for count in sorted({1, batch_size}):
+            rows[f"{name} batch {count}"] = benchmark_inference(predictor, images, batch_size=count, repeats=repeats)
+    return rows
 
 
 def stage_table(rows: dict[str, dict[str, float]]) -> str:

@@ -20,9 +20,9 @@ from centermask_keras.detectors.base import ReadPoints, assemble_detections, dec
 from centermask_keras.detectors.fcos import decode_with_shapes
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
-from centermask_keras.evaluation.predict import Progress, categories_of, detection_limits
+from centermask_keras.evaluation.predict import Progress, detection_limits
 from centermask_keras.geometry.locations import STRIDES
-from centermask_keras.objects import to_objects
+from centermask_keras.objects import categories_of, to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.centernet import encode_centernet
 from centermask_keras.targets.fcos import encode_fcos

@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from centermask_keras.coco_categories import coco_categories
 from centermask_keras.data.lvis_json import FREQUENCIES
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.boundary import boundary_overlaps
-from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, coco_categories, federate, translate_coco
+from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, federate, translate_coco
 from centermask_keras.evaluation.records import GroundTruth, IouType, read_ground_truth, read_results
 from centermask_keras.masks import rle_to_json
 

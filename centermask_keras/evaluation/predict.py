@@ -1,4 +1,4 @@
-"""Run a detector over a dataset, score it with the COCO measure and draw what it found."""
+"""Run a detector over a dataset and score what it found with the COCO measure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import iterate_eval_batches
-from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.lvis import check_coco_classes
 from centermask_keras.evaluation.records import IouType
-from centermask_keras.objects import Category, to_objects
+from centermask_keras.objects import Category, categories_of, to_objects
 from centermask_keras.predictor import Predictor
-from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -177,56 +173,3 @@ def score(
 def detection_limits(max_detections: int) -> tuple[int, int, int]:
     """Return how many detections per image count: COCO's 1, 10 and 100, the last one raised to the model's K."""
     return 1, 10, max(100, max_detections)
-
-
-def categories_of(annotations: Annotations) -> list[Category]:
-    """Return the categories of a dataset in the order of its classes."""
-    rows = zip(annotations.category_ids, annotations.class_names, strict=True)
-    return [Category(int(category_id), name) for category_id, name in rows]
-
-
-def draw_examples(
-    annotations: Annotations, results: list[dict[str, Any]], *, count: int, score_threshold: float = 0.3
-) -> np.ndarray:
-    """Draw the ground truth of the first readable images beside what was found in them.
-
-    Args:
-        annotations: the dataset.
-        results: COCO results.
-        count: images to draw, one below the other.
-        score_threshold: objects that score less are left out.
-
-    Returns:
-        uint8 [height, width, 3], RGB.
-    """
-    class_of = {int(category_id): index for index, category_id in enumerate(annotations.category_ids)}
-    rows: list[np.ndarray] = []
-    for index in range(len(annotations)):
-        if len(rows) == count:
-            break
-        try:
-            image = read_image(annotations.image_file(index))
-        except ImageError:  # the evaluation has told, or stopped
-            continue
-        image_id = int(annotations.image_ids[index])
-        found = [row for row in results if row["image_id"] == image_id and row["score"] >= score_threshold]
-        boxes = np.array([row["bbox"] for row in found], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        drawn = draw_instances(
-            image,
-            boxes=boxes,
-            classes=np.array([class_of[row["category_id"]] for row in found], np.int32),
-            masks=[row["segmentation"] for row in found],
-            class_names=annotations.class_names,
-            scores=np.array([row["score"] for row in found], np.float32),
-        )
-        truth = draw_ground_truth(image, annotations, index)
-        rows.append(draw_side_by_side([truth, drawn], ["ground truth", "predictions"]))
-    return _stack(rows)
-
-
-def _stack(pictures: list[np.ndarray]) -> np.ndarray:
-    width = max((picture.shape[1] for picture in pictures), default=1)
-    pictures = pictures or [np.full((1, 1, 3), 255, np.uint8)]
-    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
-    return np.concatenate(padded)

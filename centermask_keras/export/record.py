@@ -16,8 +16,7 @@ from centermask_keras import __version__
 from centermask_keras.export.formats import THREADS, TITLES
 from centermask_keras.export.parity import TOLERANCES, Parity
 from centermask_keras.export.saved_model import image_limit
-from centermask_keras.inference_config import InferenceConfig
-from centermask_keras.predictor import SCORE_THRESHOLD
+from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.runtimes.description import Description, describe_input
 
 RECORD = "export.json"

@@ -16,8 +16,7 @@ from centermask_keras.detectors import CenterMask
 from centermask_keras.export.canvas import make_keep, make_letterbox, make_turned, to_original, warp
 from centermask_keras.export.id_map import paint_id_map
 from centermask_keras.export.image_files import read_image
-from centermask_keras.inference_config import InferenceConfig
-from centermask_keras.predictor import SCORE_THRESHOLD
+from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Description
 from centermask_keras.structures import Detections
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from centermask_keras.coco_categories import coco_categories
 from centermask_keras.config import Config
 from centermask_keras.data.coco_columns import read_categories
 from centermask_keras.data.coco_json import Faults, check_lists, read_json
 from centermask_keras.detectors import build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
-from centermask_keras.evaluation.lvis import coco_categories
 from centermask_keras.importers.checkpoint import read_checkpoint
 from centermask_keras.importers.convert import ImportReport, assign, convert
 from centermask_keras.importers.kinds import KINDS, Kind

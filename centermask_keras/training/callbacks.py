@@ -23,7 +23,8 @@ from centermask_keras.config.sections import TrainConfig
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.evaluation.predict import Evaluation, draw_examples, evaluate_model
+from centermask_keras.evaluation.pictures import draw_examples
+from centermask_keras.evaluation.predict import Evaluation, evaluate_model
 from centermask_keras.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.distribution import Replicas

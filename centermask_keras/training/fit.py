@@ -20,8 +20,8 @@ from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, s
 from centermask_keras.data.processes import check_start
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
-from centermask_keras.evaluation.predict import categories_of
 from centermask_keras.inference import load_weights
+from centermask_keras.objects import categories_of
 from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import (

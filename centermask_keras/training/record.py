@@ -18,7 +18,7 @@ import keras
 import centermask_keras
 from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.evaluation.benchmark import describe_device
+from centermask_keras.devices import describe_device
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
 from centermask_keras.training.state import Progress

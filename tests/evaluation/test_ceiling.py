@@ -21,9 +21,8 @@ from centermask_keras.evaluation.ceiling import (
     threshold_of,
 )
 from centermask_keras.evaluation.coco import evaluate_coco
-from centermask_keras.evaluation.predict import categories_of
 from centermask_keras.geometry.transform import to_matrix
-from centermask_keras.objects import to_objects
+from centermask_keras.objects import categories_of, to_objects
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])

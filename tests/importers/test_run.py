@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import centermask_keras as cm
-from centermask_keras.cli import CheckpointKind, main
+from centermask_keras.cli import main
+from centermask_keras.cli.import_weights import CheckpointKind
+from centermask_keras.coco_categories import coco_categories
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.evaluation.lvis import coco_categories
 from centermask_keras.importers import run as importer
 from centermask_keras.importers.convert import assign, convert
 from centermask_keras.importers.kinds import KINDS

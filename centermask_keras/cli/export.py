@@ -1,0 +1,47 @@
+"""`centermask export`."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from centermask_keras.backend import start_backend
+from centermask_keras.cli.options import Overrides
+from centermask_keras.config import load_config
+from centermask_keras.export.formats import THREADS, TITLES
+from centermask_keras.input_images import find_images, own_images
+
+Format = StrEnum("Format", {name: name for name in (*TITLES, "all")})
+
+
+def export_command(
+    run: Annotated[Path, typer.Option("--run", "--model", help="Run folder or shipped model.")],
+    to: Annotated[Path, typer.Option(help="Folder for the files, which take its name.")],
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.all,
+    images: Annotated[Path | None, typer.Option(help="Real images to calibrate and to check with.")] = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
+    from centermask_keras.inference import check_run_folder
+
+    check_run_folder(run)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(THREADS))  # read as TensorFlow starts
+    start_backend()
+    from centermask_keras.export.export import export_run, spread
+    from centermask_keras.export.record import table_header, table_row
+    from centermask_keras.export.saved_model import VERSION
+    from centermask_keras.serving.kit import WARM_UP_IMAGES, write_kit
+
+    loaded = load_config(run / "config.json", set_)
+    paths = own_images(run, loaded) if images is None else find_images([str(images)])
+    formats = list(TITLES) if format_ is Format.all else [format_.value]
+    print(table_header())
+    export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
+    if "saved_model" in formats:
+        kit = write_kit(to, to / VERSION, spread(paths, WARM_UP_IMAGES))
+        print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
+    print(f"all within tolerance   {to / 'export.json'}")

@@ -1,0 +1,34 @@
+"""Score a file of COCO results, whatever model it is of. Needs neither Keras nor TensorFlow.
+
+Stage: evaluation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
+from centermask_keras.evaluation.records import IouType
+from centermask_keras.evaluation.report import write_report
+
+
+def score_file(
+    results: Path,
+    annotations: Path,
+    *,
+    iou_type: IouType = "segm",
+    backend: Backend = "faster",
+    from_coco: bool = False,
+    out: Path | None = None,
+) -> dict[str, float]:
+    """Score a file of COCO results; with a folder, write `metrics.json` and `per_class.csv` into it.
+
+    Returns:
+        The figures (see `evaluate_coco`).
+    """
+    evaluate = evaluate_coco_on_lvis if from_coco else evaluate_coco
+    figures = evaluate(annotations, results, iou_type=iou_type, backend=backend)
+    per_class = figures.pop("per_class")
+    if out is not None:
+        write_report(out, figures, per_class)
+    return figures
