@@ -33,7 +33,7 @@ import keras
 import numpy as np
 from dense_heads import VARIANTS
 
-from centermask_keras.config import Config, load_config
+from centermask_keras.config import Config, ModelConfig, load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.rows import make_train_batch
 from centermask_keras.data.sample import SampleCounters
@@ -77,14 +77,14 @@ class StepTimes(keras.callbacks.Callback):
 
 
 def time_training(
-    build: Callable[[Config], CenterMask],
+    build: Callable[[ModelConfig], CenterMask],
     config: Config,
     batch: GroundTruth,
     steps: int,
     on_compiled: Callable[[], None],
 ) -> list[float]:
     """Train on one batch and return the seconds of every step; the first one compiles."""
-    detector = build(config)
+    detector = build(config.model)
     detector.compile(optimizer=build_optimizer(config.train, config.train.learning_rate), jit_compile=True)
     times = StepTimes(on_compiled)
 
@@ -98,7 +98,7 @@ def time_training(
 
 def time_prediction(config: Config, batch: GroundTruth, steps: int, on_compiled: Callable[[], None]) -> list[float]:
     """Predict one batch and return the seconds of every time; the first one compiles."""
-    graph, seconds = InferenceGraph(build_detector(config)), []
+    graph, seconds = InferenceGraph(build_detector(config.model)), []
     for step in range(steps):
         begin = time.perf_counter()
         graph.predict_on_batch(batch["image"])

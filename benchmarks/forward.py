@@ -93,7 +93,7 @@ def run_forward(detector: CenterMask, repeats: int) -> float:
 def measure(config: Config, repeats: int) -> dict[str, float]:
     """Return parameters in millions, GFLOPs, seconds and GiB of a configuration."""
     before = read_memory("VmRSS")
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     seconds = run_forward(detector, repeats)  # before the operations are counted: that traces more graphs
     peak = read_memory("VmHWM")
     counted = {f"gflops_{name}": value for name, value in count_detector(detector).items()}

@@ -36,11 +36,11 @@ from centermask_keras.training.run_folder import CONFIG, RunFolder
 
 BASE = Path(__file__).parents[1] / "configs" / "demo.json"
 MODELS = {
-    "both": ("model.mask_factors=both", "model.saliency=class_agnostic", "loss_weights.saliency=0.0"),
-    "shape": ("model.mask_factors=local_shape", "model.saliency=class_agnostic", "loss_weights.saliency=0.0"),
-    "saliency": ("model.mask_factors=saliency", "model.saliency=class_agnostic", "loss_weights.saliency=0.0"),
-    "specific": ("model.mask_factors=both", "model.saliency=class_specific", "loss_weights.saliency=0.0"),
-    "specific_direct": ("model.mask_factors=both", "model.saliency=class_specific", "loss_weights.saliency=1.0"),
+    "both": ("model.mask_factors=both", "model.saliency=class_agnostic", "model.loss_weights.saliency=null"),
+    "shape": ("model.mask_factors=local_shape", "model.saliency=class_agnostic", "model.loss_weights.saliency=null"),
+    "saliency": ("model.mask_factors=saliency", "model.saliency=class_agnostic", "model.loss_weights.saliency=null"),
+    "specific": ("model.mask_factors=both", "model.saliency=class_specific", "model.loss_weights.saliency=null"),
+    "specific_direct": ("model.mask_factors=both", "model.saliency=class_specific", "model.loss_weights.saliency=1.0"),
 }
 SINGLE_FACTOR = ("shape", "saliency")
 ORDERINGS = (  # row of the paper, the better model, the worse one

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.annotations import load_annotations
-from centermask_keras.detectors.base import active_losses
 from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table
@@ -36,11 +35,11 @@ SETTINGS = {
     "train.learning_rate": 5e-4,
     "train.ema_decay": 0.98,
     "train.clip_norm": 20.0,
-    "loss_weights.mask": 3.0,
+    "model.loss_weights.mask": 3.0,
     "eval.resize": "letterbox",
     "eval.batch_size": 4,
 }
-CENTERNET = {"loss_weights.size": 0.2}
+CENTERNET = {"model.loss_weights.size": 0.2}
 FCOS = {
     "model.stride": 4,
     "model.frozen_norm": False,
@@ -90,7 +89,7 @@ def main() -> None:
     ceiling = measure_ceiling(config, dataset)
     print(f"ceiling {ceiling['both']:.3f}   shape alone {ceiling['local_shape']:.3f}", flush=True)
     result = train(config, name="overfit", run_dir=arguments.run, console=Console(width=160))
-    print_curve(arguments.run / "metrics.csv", ("loss", *active_losses(config)))
+    print_curve(arguments.run / "metrics.csv", ("loss", *tuple(config.model.loss_weights.named())))
     print(figure_table(evaluate_model(load(arguments.run), dataset).figures))
     print(f"{result.epochs} epochs of {len(dataset)} photos in {result.seconds / 60:.0f} min")
 

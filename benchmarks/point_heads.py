@@ -45,7 +45,7 @@ def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[st
     config = load_config(CONFIG, [f"train.batch_size={batch_size}"])
     batches = read_batches(config, data, WARM_UP + steps)
     before = read_memory("VmRSS")
-    seconds = time_steps(VARIANTS[variant](config), batches)
+    seconds = time_steps(VARIANTS[variant](config.model), batches)
     peak = read_memory("VmHWM")
     return {"images_per_second": batch_size / median(seconds), "peak_gib": peak, "growth_gib": peak - before}
 

@@ -95,7 +95,7 @@ def main() -> None:
         arguments.data / "annotations" / "instances.json", arguments.data / "images", crowd=config.data.crowd
     )
     batch = next(iter(make_train_dataset(config, annotations)))
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     if arguments.predict:
         graph, images = InferenceGraph(detector), batch["image"].numpy()
         seconds, operations = profile(lambda: graph.predict_on_batch(images))

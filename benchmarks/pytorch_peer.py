@@ -50,7 +50,7 @@ def run_ours(task: str) -> tuple[float, int]:
 
     batch, precision = TASKS[task]
     policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[precision]
-    detector = build_detector(load_config(CONFIG, [f"model.dtype_policy={policy}"]))
+    detector = build_detector(load_config(CONFIG, [f"model.dtype_policy={policy}"]).model)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE, 3)), tf.float32)
     cells = tf.constant(np.tile(np.arange(POINTS, dtype=np.int32) * 163, (batch, 1)))
     optimizer = keras.optimizers.Adam(1e-4)

@@ -33,7 +33,7 @@ def make_cases(config: Config, datasets: dict[str, Annotations]) -> dict[tuple[s
     for distribution, name in NAMES.items():
         with start_replicas(config.model_copy(update={"distribution": distribution}), name) as replicas:
             with replicas.scope():
-                model = build_detector(config)
+                model = build_detector(config.model)
                 model.compile(optimizer=keras.optimizers.Adam(1e-4), jit_compile=False)
                 model.optimizer.build(model.trainable_variables)  # inside of the scope, as `train` does
             model.make_train_function()

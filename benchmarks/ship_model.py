@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from centermask_keras.config import load_config
+from centermask_keras.config import load_config, to_stored_json
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.inference import load
@@ -24,7 +24,7 @@ WEIGHTS = "model.weights.h5"
 def ship(run: Path, to: Path, overrides: list[str]) -> None:
     """Write the folder of a shipped model."""
     to.mkdir(parents=True, exist_ok=True)
-    (to / "config.json").write_text(load_config(run / "config.json", overrides).to_json())
+    (to / "config.json").write_text(to_stored_json(load_config(run / "config.json", overrides)))
     for name in ("run.json", "metrics.csv"):
         shutil.copyfile(run / name, to / name)
     shutil.copyfile(run / WEIGHTS, to / WEIGHTS)

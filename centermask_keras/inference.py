@@ -35,7 +35,8 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Keras
 
     if categories is None:
         categories = [Category(index, f"class {index}") for index in range(config.model.num_classes)]
-    return KerasPredictor(build_detector(config), config, list(categories))
+    detector = build_detector(config.model, seed=config.train.seed, synchronized_norm=config.train.synchronized_norm)
+    return KerasPredictor(detector, config, list(categories))
 
 
 def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None = None) -> Predictor:

@@ -302,6 +302,23 @@ def test_make_shapes_writes_a_dataset(tmp_path, capsys):
     assert (tmp_path / "shapes" / "train.json").is_file()
 
 
+def test_config_brings_a_file_of_an_earlier_version_up_to_date(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    values = json.loads(Path("configs/demo.json").read_text())
+    values["loss_weights"] = values["model"].pop("loss_weights")
+    values["data"]["processes"] = 4
+    path.write_text(json.dumps(values))
+    run("config", "--upgrade", str(path))
+    assert capsys.readouterr().out.splitlines() == [
+        "loss_weights: moved to model.loss_weights",
+        "data.processes: moved to the option --processes of `centermask train`, as it belongs to a host (received 4)",
+        f"{path}: written anew",
+    ]
+    assert load_config(path) == load_config("configs/demo.json")
+    run("config", "--upgrade", str(path))
+    assert capsys.readouterr().out == f"{path}: has today's form already\n"
+
+
 def test_config_prints_schema_and_checked_configurations(capsys):
     run("config", "--schema")
     assert "properties" in json.loads(capsys.readouterr().out)

@@ -5,10 +5,10 @@ A section checks what concerns itself alone; what concerns several of them, `Con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -36,11 +36,52 @@ INPUT_MULTIPLES = {
 DEFORMABLE_BACKBONES = ("dla34", "dla_half", "dla_small")
 """What `model.deformable` has a meaning for."""
 
+DIRECT_SALIENCY = "Direct supervision of the class-specific saliency (Section 4.1)"
+
 
 class Section(BaseModel):
     """Objects of exactly these keys, which do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _LossWeights(Section):
+    """The weight of each loss in the sum. A loss that is not named, or is null, is off."""
+
+    @model_validator(mode="after")
+    def _any(self) -> _LossWeights:
+        if not self.named():
+            raise ValueError(f"expected at least one of {', '.join(type(self).model_fields)}, received none")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _named_alone(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: weight for name, weight in serialize(self).items() if weight is not None}
+
+    def named(self) -> dict[str, float]:
+        """Return the weight of each loss that is trained, by its name, in the order of this class."""
+        weights = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+
+class CenterNetLossWeights(_LossWeights):
+    """Eq. 6: the weight of each loss in the sum. A loss that is not named, or is null, is off."""
+
+    heatmap: Weight | None = Field(None, description="Eq. 3")
+    offset: Weight | None = Field(None, description="Eq. 4")
+    size: Weight | None = Field(None, description="Eq. 5")
+    mask: Weight | None = Field(None, description="Eq. 2")
+    saliency: Weight | None = Field(None, description=DIRECT_SALIENCY)
+
+
+class FcosLossWeights(_LossWeights):
+    """The weights of the losses of FCOS, and of the masks (Section 4.3). One that is not named, or is null, is off."""
+
+    classification: Weight | None = Field(None, description="Focal loss of the classes at every location")
+    box: Weight | None = Field(None, description="Generalised IoU at the positive locations")
+    centerness: Weight | None = Field(None, description="Cross entropy of the centerness at the positive locations")
+    mask: Weight | None = Field(None, description="Eq. 2")
+    saliency: Weight | None = Field(None, description=DIRECT_SALIENCY)
 
 
 class _DetectorConfig(Section):
@@ -73,6 +114,21 @@ class _DetectorConfig(Section):
         """What height and width of the input are multiples of."""
         return INPUT_MULTIPLES[self.backbone]
 
+    @model_validator(mode="after")
+    def _saliency_to_supervise(self) -> _DetectorConfig:
+        if self.loss_weights.saliency is None:
+            return self
+        for key, value, reason in (
+            ("saliency", "class_agnostic", "it has no direct supervision"),
+            ("mask_factors", "local_shape", "it has no saliency"),
+        ):
+            if getattr(self, key) == value:
+                raise ValueError(
+                    f"loss_weights.saliency: expected null or no such key with model.{key} {value} ({reason}), "
+                    f"received {self.loss_weights.saliency}"
+                )
+        return self
+
 
 class CenterNetConfig(_DetectorConfig):
     """The network and its inference graph: CenterMask on CenterNet."""
@@ -92,6 +148,17 @@ class CenterNetConfig(_DetectorConfig):
     )
     deformable: bool = Field(description="Deformable convolutions (DCNv2) in the upsampling path of DLA")
     stride: Literal[4] = Field(description="Input pixels per feature map cell")
+    loss_weights: CenterNetLossWeights = Field(description="The losses that are trained, and their weights in the sum")
+
+    @property
+    def center_stride(self) -> int | None:
+        """Input pixels per cell in which only one object of a class can have its centre."""
+        return self.stride
+
+    @property
+    def takes_several_sizes(self) -> bool:
+        """Whether the sizes of training inputs may differ from step to step: the maps of this detector have one."""
+        return False
 
     @model_validator(mode="after")
     def _deformable_where_possible(self) -> CenterNetConfig:
@@ -112,6 +179,17 @@ class FcosConfig(_DetectorConfig):
     tower_depth: PositiveInt = Field(description="3x3 convolutions of each head before its last block")
     stride: Literal[4, 8] = Field(description="Input pixels per cell of the global saliency")
     least_score: Fraction = Field(description="Classes less probable than this at a location are not looked at")
+    loss_weights: FcosLossWeights = Field(description="The losses that are trained, and their weights in the sum")
+
+    @property
+    def center_stride(self) -> int | None:
+        """None: the targets choose among objects that meet in a cell."""
+        return None
+
+    @property
+    def takes_several_sizes(self) -> bool:
+        """Whether the sizes of training inputs may differ from step to step."""
+        return True
 
 
 ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]
@@ -162,9 +240,6 @@ class DataConfig(Section):
         description="Crowd regions: trained as objects, neither object nor background, or not there"
     )
     on_error: Literal["stop", "skip"] = Field(description="An image that fails to decode during training")
-    processes: Annotated[int, Field(ge=0)] = Field(
-        description="Processes that make the batches of training (needs PyGrain); 0: threads of the training itself"
-    )
     augmentation: AugmentationConfig = Field(description="What training does to an image")
 
     @model_validator(mode="after")
@@ -214,41 +289,6 @@ class TrainConfig(Section):
         if self.optimizer == "adam" and self.l2 != 0:
             raise ValueError(f"l2: expected 0 with optimizer adam, received {self.l2}")
         return self
-
-
-class CenterNetLossWeights(Section):
-    """Eq. 6: the weight of each loss in the sum."""
-
-    heatmap: Weight = Field(description="Eq. 3")
-    offset: Weight = Field(description="Eq. 4")
-    size: Weight = Field(description="Eq. 5")
-    mask: Weight = Field(description="Eq. 2")
-    saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
-
-
-class FcosLossWeights(Section):
-    """The weight of each loss in the sum: those of FCOS, and of the masks (Section 4.3)."""
-
-    classification: Weight = Field(description="Focal loss of the classes at every location")
-    box: Weight = Field(description="Generalised IoU at the positive locations")
-    centerness: Weight = Field(description="Cross entropy of the centerness at the positive locations")
-    mask: Weight = Field(description="Eq. 2")
-    saliency: Weight = Field(description="Direct supervision of the class-specific saliency; 0 if class-agnostic")
-
-
-LOSS_WEIGHTS = {"centernet": CenterNetLossWeights, "fcos": FcosLossWeights}
-
-
-def _losses_of(value: Any) -> str:
-    """Return the detector whose losses a section names, or most of them: a misspelt one is then an unknown key."""
-    keys = set(value) if isinstance(value, Mapping) else set(type(value).model_fields)
-    return max(LOSS_WEIGHTS, key=lambda detector: len(keys & set(LOSS_WEIGHTS[detector].model_fields)))
-
-
-LossWeights = Annotated[
-    Annotated[CenterNetLossWeights, Tag("centernet")] | Annotated[FcosLossWeights, Tag("fcos")],
-    Discriminator(_losses_of),
-]
 
 
 class EvalConfig(Section):

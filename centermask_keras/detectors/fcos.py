@@ -8,33 +8,35 @@ from __future__ import annotations
 from functools import partial
 
 import keras
+import numpy as np
 from keras import ops
 
 from centermask_keras.assemble import assemble_masks
 from centermask_keras.backbones.fpn import LEVELS, build_fpn
 from centermask_keras.backbones.resnet import build_resnet
-from centermask_keras.config import Config
-from centermask_keras.config.sections import ModelConfig
+from centermask_keras.config import ModelConfig
 from centermask_keras.decode.fcos import decode_fcos
 from centermask_keras.detectors.base import (
     RARE_LOGIT,
     CenterMask,
-    ImageNormalization,
+    PerfectOutputs,
     ReadPoints,
+    compute_named,
     direct_saliency_loss,
-    find_ignored,
-    global_policy,
+    to_logits,
 )
-from centermask_keras.geometry.locations import flatten_levels, make_locations
+from centermask_keras.geometry.locations import STRIDES, flatten_levels, make_locations
 from centermask_keras.heads.fcos import LevelScale, build_box_head, build_class_head, build_saliency, build_tower
 from centermask_keras.heads.points import PointHead
 from centermask_keras.losses.fcos import centerness_loss, focal_loss, giou_loss
 from centermask_keras.losses.masks import mask_loss
+from centermask_keras.ops.dtype_policy import global_policy
 from centermask_keras.ops.gather_patches import gather_level_patches
+from centermask_keras.ops.image_normalization import ImageNormalization
 from centermask_keras.ops.replicas import count_over_replicas
 from centermask_keras.structures import FcosOutputs, FcosTargets, GroundTruth, PointOutputs, Tensor
 from centermask_keras.targets.fcos import encode_fcos
-from centermask_keras.targets.federated import find_unknown_classes
+from centermask_keras.targets.ignored import find_ignored_cells
 
 MOST_MASK_POSITIVES = 128
 """Positive locations of an image that enter the mask loss, drawn anew for every batch."""
@@ -46,50 +48,69 @@ class FcosCenterMask(CenterMask):
     Args:
         network: images float32 [B, H, W, 3] in 0..255, RGB -> `FcosOutputs`.
         point_heads: patches [B, K, 3, 3, F] of the features -> `PointOutputs`, the local shape only.
-        config: the complete configuration.
+        config: the model's part of a configuration.
+        seed: of the draw of positives.
     """
 
-    def __init__(self, network: keras.Model, point_heads: keras.Model | None, *, config: Config):
+    def __init__(self, network: keras.Model, point_heads: keras.Model | None, *, config: ModelConfig, seed: int):
         super().__init__(network, point_heads, config=config)
-        self.draws = keras.random.SeedGenerator(config.train.seed)
+        self.draws = keras.random.SeedGenerator(seed)
 
-    def read_points(self, features: list[Tensor], locations: Tensor) -> PointOutputs:
+    @classmethod
+    def create(cls, config: ModelConfig, *, seed: int) -> FcosCenterMask:
+        """Build the detector in the configured precision; `seed` is that of the draw of positives."""
+        with global_policy(config.dtype_policy):
+            network = build_network(config)
+            point_heads = None if config.mask_factors == "saliency" else build_shape_head(config)
+        return cls(network, point_heads, config=config, seed=seed)
+
+    def read_points(self, features: list[Tensor], places: Tensor) -> PointOutputs:
         """Run the point heads at locations int32 [B, K] of the features of all levels."""
-        return self.point_heads(gather_level_patches(features, locations)) if self.point_heads else {}
+        return self.point_heads(gather_level_patches(features, places)) if self.point_heads else {}
 
     def compute_losses(self, outputs: FcosOutputs, batch: GroundTruth) -> dict[str, Tensor]:
-        """Return the losses of a batch by the names of `active_losses`, float32 scalars, not weighted."""
+        """Return the losses of a batch by name (see `CenterMask.compute_losses`)."""
         read_points = partial(self.read_points, outputs["features"])
         return fcos_losses(outputs, batch, read_points, self.config, seed=self.draws)
 
-    def decode(self, outputs: FcosOutputs) -> dict[str, Tensor]:
-        """Find the objects in dense outputs: boxes, scores, classes, valid, and the local shape logits."""
-        return decode_with_shapes(outputs, partial(self.read_points, outputs["features"]), self.config.model)
+    @staticmethod
+    def find_objects(outputs: FcosOutputs, read_points: ReadPoints, config: ModelConfig) -> dict[str, Tensor]:
+        """Find the objects in dense outputs (see `decode_fcos`) and read their local shapes where they were found."""
+        decoded = decode_fcos(
+            outputs["class_logits"],
+            outputs["distances"],
+            outputs["centerness_logits"],
+            num_detections=config.max_detections,
+            least_score=config.least_score,
+        )
+        return decoded | read_points(decoded["locations"])
 
-
-def decode_with_shapes(outputs: FcosOutputs, read_points: ReadPoints, model: ModelConfig) -> dict[str, Tensor]:
-    """Find the objects in dense outputs (see `decode_fcos`) and read their local shapes where they were found.
-
-    Args:
-        outputs: dense outputs of a batch; the sizes of the levels may be dynamic.
-        read_points: gives the local shape at locations int32 [B, K], if the model has one; called once.
-        model: K and the least score.
-    """
-    decoded = decode_fcos(
-        outputs["class_logits"],
-        outputs["distances"],
-        outputs["centerness_logits"],
-        num_detections=model.max_detections,
-        least_score=model.least_score,
-    )
-    return decoded | read_points(decoded["locations"])
+    @staticmethod
+    def encode_perfect(batch: dict[str, np.ndarray], config: ModelConfig) -> PerfectOutputs:
+        """Encode classes, distances and centerness at all positives, and which object each location answers for."""
+        levels_hw = [tuple(-(-side // stride) for side in batch["image"].shape[1:3]) for stride in STRIDES]
+        encoded = encode_fcos(batch["boxes"], batch["classes"], batch["valid"], levels_hw=levels_hw)
+        targets = {key: ops.convert_to_numpy(value)[0] for key, value in encoded.items()}
+        positive = targets["positive"]
+        class_of = positive[:, None] & (np.arange(config.num_classes) == targets["classes"][:, None])
+        values = {
+            "class_logits": to_logits(class_of.astype(np.float32), least=1e-4),
+            "distances": targets["distances"],
+            "centerness_logits": to_logits(targets["centerness"][:, None], least=1e-4),
+        }
+        ends = np.cumsum([height * width for height, width in levels_hw])[:-1]
+        dense = {
+            key: [part.reshape(1, *hw, -1) for part, hw in zip(np.split(value, ends), levels_hw, strict=True)]
+            for key, value in values.items()
+        }
+        return PerfectOutputs(dense, {}, np.where(positive, targets["objects"], len(batch["valid"][0])))
 
 
 def fcos_losses(
     outputs: FcosOutputs,
     batch: GroundTruth,
     read_points: ReadPoints,
-    config: Config,
+    config: ModelConfig,
     *,
     seed: keras.random.SeedGenerator,
 ) -> dict[str, Tensor]:
@@ -99,38 +120,34 @@ def fcos_losses(
         outputs: dense outputs of the network for `batch["image"]`.
         batch: ground truth.
         read_points: gives the local shape at locations int32 [B, K]; called once.
-        config: the configuration.
+        config: the model's part of a configuration.
         seed: draws the positives that enter the mask loss.
 
     Returns:
-        float32 scalars by the names of `active_losses`: not weighted, finite also without any object. Under a strategy
-        these are the parts of this replica: they add up to the losses of the whole batch.
+        As `CenterMask.compute_losses`.
     """
-    model = config.model
     levels_hw = [tuple(ops.shape(level)[1:3]) for level in outputs["class_logits"]]
     targets = encode_fcos(batch["boxes"], batch["classes"], batch["valid"], levels_hw=levels_hw)
     positive = targets["positive"]
     num_positives = count_over_replicas(positive)
-    ignored = find_ignored(batch, model.num_classes)
-    ignored_locations = _read_at_locations(ignored, levels_hw, model.stride)
-    if "known_classes" in batch:
-        ignored_locations = ignored_locations | find_unknown_classes(batch, model.num_classes)[:, None]
-    centerness_logits = flatten_levels(outputs["centerness_logits"])[..., 0]
+
+    def classification() -> Tensor:
+        ignored = _read_at_locations(find_ignored_cells(batch, config.num_classes), levels_hw, config.stride)
+        logits = flatten_levels(outputs["class_logits"])
+        return focal_loss(logits, targets["classes"], positive, ignored, num_positives)
+
+    def centerness() -> Tensor:
+        logits = flatten_levels(outputs["centerness_logits"])[..., 0]
+        return centerness_loss(logits, targets["centerness"], positive, num_positives)
+
     losses = {
-        "classification": focal_loss(
-            flatten_levels(outputs["class_logits"]),
-            targets["classes"],
-            positive,
-            ignored_locations,
-            num_positives,
-        ),
-        "box": giou_loss(flatten_levels(outputs["distances"]), targets["distances"], targets["centerness"]),
-        "centerness": centerness_loss(centerness_logits, targets["centerness"], positive, num_positives),
-        "mask": _mask_loss_of_positives(outputs, batch, targets, read_points, model, seed),
+        "classification": classification,
+        "box": lambda: giou_loss(flatten_levels(outputs["distances"]), targets["distances"], targets["centerness"]),
+        "centerness": centerness,
+        "mask": lambda: _mask_loss_of_positives(outputs, batch, targets, read_points, config, seed),
+        "saliency": lambda: direct_saliency_loss(outputs["saliency_logits"], batch),
     }
-    if config.loss_weights.saliency > 0:
-        losses["saliency"] = direct_saliency_loss(outputs["saliency_logits"], batch, ignored)
-    return losses
+    return compute_named(losses, config)
 
 
 def _mask_loss_of_positives(
@@ -138,7 +155,7 @@ def _mask_loss_of_positives(
     batch: GroundTruth,
     targets: FcosTargets,
     read_points: ReadPoints,
-    model: ModelConfig,
+    config: ModelConfig,
     seed: keras.random.SeedGenerator,
 ) -> Tensor:
     """Compute Eq. 2 at drawn positive locations, each over the true box of the object it answers for."""
@@ -151,8 +168,8 @@ def _mask_loss_of_positives(
         outputs.get("saliency_logits"),
         boxes,
         classes,
-        mask_size=model.mask_size_train,
-        stride=model.stride,
+        mask_size=config.mask_size_train,
+        stride=config.stride,
     )
     images, count = ops.shape(batch["masks"])[:2]
     rows = objects + count * ops.arange(images, dtype="int32")[:, None]
@@ -187,24 +204,14 @@ def _read_at_locations(values: Tensor, levels_hw: list[tuple], stride: int) -> T
     return ops.take(ops.reshape(values, (batch, height * width, channels)), cells, axis=1)
 
 
-def build_fcos(config: Config) -> FcosCenterMask:
-    """Build the detector in the configured precision, on random weights drawn from `train.seed`."""
-    keras.utils.set_random_seed(config.train.seed)
-    with global_policy(config.model.dtype_policy):
-        network = build_fcos_network(config)
-        point_heads = None if config.model.mask_factors == "saliency" else build_shape_head(config)
-    return FcosCenterMask(network, point_heads, config=config)
-
-
-def build_fcos_network(config: Config) -> keras.Model:
+def build_network(config: ModelConfig) -> keras.Model:
     """Build the dense part: images float32 [B, H, W, 3] in 0..255 -> `FcosOutputs` without the factors not in use."""
-    model = config.model
-    channels, depth = model.head_channels, model.tower_depth
+    channels, depth = config.head_channels, config.tower_depth
     images = keras.Input((None, None, 3), name="image", dtype="float32")
-    backbone = build_resnet(model.backbone, deformable=model.deformable, frozen_norm=model.frozen_norm)
-    pyramid = build_fpn(backbone, channels)(ImageNormalization(per_image=model.normalization == "image")(images))
+    backbone = build_resnet(config.backbone, deformable=config.deformable, frozen_norm=config.frozen_norm)
+    pyramid = build_fpn(backbone, channels)(ImageNormalization(per_image=config.normalization == "image")(images))
     levels = [pyramid[level] for level in LEVELS]
-    class_head, box_head = build_class_head(channels, model.num_classes, depth), build_box_head(channels, depth)
+    class_head, box_head = build_class_head(channels, config.num_classes, depth), build_box_head(channels, depth)
     boxes = [box_head(level) for level in levels]
     outputs = {
         "class_logits": [class_head(level) for level in levels],
@@ -215,24 +222,23 @@ def build_fcos_network(config: Config) -> keras.Model:
         "centerness_logits": [box["centerness_logits"] for box in boxes],
         "features": levels,
     }
-    if model.mask_factors != "saliency":
+    if config.mask_factors != "saliency":
         shape_tower = build_tower(channels, depth, "shape_tower")
         outputs["features"] = [shape_tower(level) for level in levels]
-    if model.mask_factors != "local_shape":
-        specific = model.saliency == "class_specific"
+    if config.mask_factors != "local_shape":
+        specific = config.saliency == "class_specific"
         outputs["saliency_logits"] = build_saliency(
             levels[:3],
             channels=channels,
-            out_channels=model.num_classes if specific else 1,
-            stride=model.stride,
+            out_channels=config.num_classes if specific else 1,
+            stride=config.stride,
             bias=RARE_LOGIT if specific else 0.0,
         )
     return keras.Model(images, outputs, name="network")
 
 
-def build_shape_head(config: Config) -> keras.Model:
+def build_shape_head(config: ModelConfig) -> keras.Model:
     """Build the last block of the local shape, read at points: patches [B, K, 3, 3, F] -> `PointOutputs`."""
-    model = config.model
-    patches = keras.Input((None, 3, 3, model.head_channels), name="patches")
-    head = PointHead(model.head_channels, model.shape_size**2, name="local_shape_logits")
+    patches = keras.Input((None, 3, 3, config.head_channels), name="patches")
+    head = PointHead(config.head_channels, config.shape_size**2, name="local_shape_logits")
     return keras.Model(patches, {"local_shape_logits": head(patches)}, name="point_heads")

@@ -16,20 +16,15 @@ from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.sample import make_sample
 from centermask_keras.data.transform import make_eval_transform
-from centermask_keras.detectors.base import ReadPoints, assemble_detections, decode
-from centermask_keras.detectors.fcos import decode_with_shapes
+from centermask_keras.detectors import detector_class
+from centermask_keras.detectors.base import ReadPoints, assemble_detections, to_logits
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, detection_limits
-from centermask_keras.geometry.locations import STRIDES
 from centermask_keras.objects import categories_of, to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
-from centermask_keras.targets.centernet import encode_centernet
-from centermask_keras.targets.fcos import encode_fcos
 from centermask_keras.targets.saliency import class_planes_to_map
 
-Encoding = tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]
-"""Dense outputs; what the point heads say of each object; the object (or N) of each cell or location."""
 Factors = Literal["both", "local_shape", "saliency"]
 
 LEAST_PROBABILITY = 0.05
@@ -107,8 +102,7 @@ def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -
     """
     model = config.model
     batch = {key: value[None] for key, value in sample.items()}
-    encode = {"centernet": _encode_centernet, "fcos": _encode_fcos}[model.detector]
-    outputs, points, row_of_place = encode(batch, config)
+    outputs, points, row_of_place = detector_class(model).encode_perfect(batch, model)
     if kind != "local_shape":
         channels = model.num_classes if model.saliency == "class_specific" else 1
         planes = (batch["saliency_planes"], batch["saliency_classes"], batch["saliency_valid"])
@@ -118,49 +112,9 @@ def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -
     return EncodedImage(outputs, _lookup(points, row_of_place))
 
 
-def _encode_centernet(batch: dict[str, np.ndarray], config: Config) -> Encoding:
-    """Return heatmap, offsets and sizes of the objects, and which object each cell holds."""
-    model, grid_hw = config.model, batch["saliency_planes"].shape[2:]
-    targets = encode_centernet(
-        batch["boxes"],
-        batch["classes"],
-        batch["valid"],
-        grid_hw=grid_hw,
-        stride=model.stride,
-        num_classes=model.num_classes,
-    )
-    outputs = {"heatmap_logits": _logits(ops.convert_to_numpy(targets["heatmap"]), least=1e-4)}
-    points = {key: ops.convert_to_numpy(targets[key])[0] for key in ("offset", "size")}
-    valid = batch["valid"][0]
-    row_of_cell = np.full(grid_hw[0] * grid_hw[1], len(valid))
-    row_of_cell[ops.convert_to_numpy(targets["cells"])[0][valid]] = np.flatnonzero(valid)
-    return outputs, points, row_of_cell
-
-
-def _encode_fcos(batch: dict[str, np.ndarray], config: Config) -> Encoding:
-    """Return classes, distances and centerness at all positives, and which object each location answers for."""
-    levels_hw = [tuple(-(-side // stride) for side in batch["image"].shape[1:3]) for stride in STRIDES]
-    encoded = encode_fcos(batch["boxes"], batch["classes"], batch["valid"], levels_hw=levels_hw)
-    targets = {key: ops.convert_to_numpy(value)[0] for key, value in encoded.items()}
-    positive = targets["positive"]
-    class_of = positive[:, None] & (np.arange(config.model.num_classes) == targets["classes"][:, None])
-    dense = {
-        "class_logits": _logits(class_of.astype(np.float32), least=1e-4),
-        "distances": targets["distances"],
-        "centerness_logits": _logits(targets["centerness"][:, None], least=1e-4),
-    }
-    ends = np.cumsum([height * width for height, width in levels_hw])[:-1]
-    outputs = {
-        key: [part.reshape(1, *hw, -1) for part, hw in zip(np.split(values, ends), levels_hw, strict=True)]
-        for key, values in dense.items()
-    }
-    return outputs, {}, np.where(positive, targets["objects"], len(batch["valid"][0]))
-
-
 def detect_encoded(encoded: EncodedImage, config: Config) -> Detections:
     """Decode an encoded image with the inference path; arrays come back."""
-    find = {"centernet": decode, "fcos": decode_with_shapes}[config.model.detector]
-    decoded = find(encoded.outputs, encoded.read_points, config.model)
+    decoded = detector_class(config.model).find_objects(encoded.outputs, encoded.read_points, config.model)
     detections = assemble_detections(decoded, encoded.outputs.get("saliency_logits"), config.model)
     return {key: ops.convert_to_numpy(value) for key, value in detections.items()}
 
@@ -184,9 +138,4 @@ def _lookup(points: dict[str, np.ndarray], row_of_place: np.ndarray) -> ReadPoin
 def _mask_logits(coverage: np.ndarray, kind: Factors) -> np.ndarray:
     share = coverage.astype(np.float32) / 255.0
     probability = np.sqrt(share) if kind == "both" else share
-    return _logits(probability, least=LEAST_PROBABILITY)
-
-
-def _logits(probability: np.ndarray, *, least: float) -> np.ndarray:
-    clipped = np.clip(probability, least, 1 - least).astype(np.float32)
-    return np.log(clipped) - np.log1p(-clipped)
+    return to_logits(probability, least=LEAST_PROBABILITY)

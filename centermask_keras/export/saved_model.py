@@ -41,7 +41,7 @@ class ServedModel(tf.Module):
     def __init__(self, detector: CenterMask, description: Description):
         super().__init__()
         self._config = config = description.config
-        self._model = detector.config.model
+        self._model = detector.config
         self._detector = detector.detect
         self._weights = [variable.value for variable in detector.variables]  # what a SavedModel keeps
         self._description = description.text()

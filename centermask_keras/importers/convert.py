@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from centermask_keras.detectors.base import IMAGE_MEAN, IMAGE_STD, CenterMask
+from centermask_keras.detectors.base import CenterMask
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.importers.kinds import COUNTER, Kind
 from centermask_keras.importers.slots import find_slots
+from centermask_keras.ops.image_normalization import IMAGE_MEAN, IMAGE_STD
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's pixels in 0..1, RGB, as DLA was trained with."""

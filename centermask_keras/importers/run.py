@@ -38,7 +38,7 @@ def import_weights(file: Path, *, kind: str, config: Config, name: str, run_dir:
         raise CenterMaskError(f"{run_dir}: expected a new folder, received one with a run. Pass another --run")
     categories = _read_categories(config, KINDS[kind])
     tensors = read_checkpoint(file)
-    detector = build_detector(config)
+    detector = build_detector(config.model, seed=config.train.seed)
     values, report = convert(tensors, detector, KINDS[kind], source=str(file))
     assign(detector, values)
     run = RunFolder(run_dir)

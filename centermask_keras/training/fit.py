@@ -105,7 +105,7 @@ def train(
         weights = weights / BEST_WEIGHTS
     with start_replicas(config, name) as replicas, StopRequest() as stop:
         if weights is not None:
-            load_weights(build_detector(config), weights)  # what does not fit is told before anything is written
+            load_weights(_build(config), weights)  # what does not fit is told before anything is written
         facts = {"configuration": config.to_json(), "versions": str(versions())}
         facts |= {"training set": _describe(train_set), "validation set": _describe(val_set)}
         facts |= {"initial weights": str(describe_weights(weights))}
@@ -299,16 +299,20 @@ def _build_models(
 ) -> tuple[CenterMask, CenterMask]:
     """Build the detector that is trained, all variables of its optimizer made, and the one that holds the average."""
     with replicas.scope():
-        model = build_detector(config)
+        model = _build(config)
         optimizer = build_optimizer(config.train, schedule)
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer, jit_compile=_jit_compile(replicas))
     if weights is not None:
         load_weights(model, weights)
     replicas.prepare(model)
-    averaged = build_detector(config)
+    averaged = _build(config)
     averaged.set_weights(model.get_weights())
     return model, averaged
+
+
+def _build(config: Config) -> CenterMask:
+    return build_detector(config.model, seed=config.train.seed, synchronized_norm=config.train.synchronized_norm)
 
 
 def _state_of(model: CenterMask, averaged: CenterMask, settings: TrainConfig) -> Variables:

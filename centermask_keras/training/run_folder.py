@@ -14,15 +14,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from centermask_keras.config import Config
+from centermask_keras.config import Config, load_stored_config, to_stored_json
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.event_files import EVENT_FILES
 from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
 CONFIG = "config.json"
-FREE = {"data.processes"}
-"""What may change when a run continues: the samples stay the same."""
 BEST_WEIGHTS = "model.weights.h5"
 LAST_WEIGHTS = "last.weights.h5"
 METRICS = "metrics.csv"
@@ -120,7 +118,7 @@ class RunFolder:
         self._write(RECORD, text.encode())
 
     def write_config(self, config: Config) -> None:
-        self._write(CONFIG, config.to_json().encode())
+        self._write(CONFIG, to_stored_json(config).encode())
 
     def save_batch(self, batch: dict[str, np.ndarray], step: int) -> Path:
         """Write a batch for later study and return its file."""
@@ -163,7 +161,7 @@ def open_run(run_dir: str | Path, config: Config, *, overwrite: bool) -> RunFold
         )
     path = run.path / CONFIG
     if path.exists():
-        check_same(path, _read_json(path), json.loads(config.to_json()))
+        check_same(path, json.loads(load_stored_config(path).to_json()), json.loads(config.to_json()))
     run.write_config(config)
     return run
 
@@ -178,7 +176,7 @@ def check_same(path: Path, expected: Any, received: Any) -> None:
     lines = [
         f"{path}: {leaf}: expected {before.get(leaf, 'nothing')}, received {now.get(leaf, 'nothing')}"
         for leaf in dict.fromkeys([*before, *now])
-        if before.get(leaf) != now.get(leaf) and leaf not in FREE
+        if before.get(leaf) != now.get(leaf)
     ]
     if lines:
         raise ConfigError("\n".join([*lines, START_ANEW]))

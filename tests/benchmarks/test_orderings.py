@@ -41,17 +41,18 @@ def test_models_differ_in_nothing_but_what_is_compared(orderings):
         model: leaves(json.loads(orderings.make_config(model, Path("data"), epochs=8, seed=2).to_json()))
         for model in orderings.MODELS
     }
-    differing = {key for key in configs["both"] if len({json.dumps(c[key]) for c in configs.values()}) > 1}
-    assert differing == {".about", ".model.mask_factors", ".model.saliency", ".loss_weights.saliency"}
+    keys = {key for config in configs.values() for key in config}
+    differing = {key for key in keys if len({json.dumps(config.get(key)) for config in configs.values()}) > 1}
+    assert differing == {".about", ".model.mask_factors", ".model.saliency", ".model.loss_weights.saliency"}
     told_apart = {
-        model: (config[".model.mask_factors"], config[".model.saliency"], config[".loss_weights.saliency"])
+        model: (config[".model.mask_factors"], config[".model.saliency"], config.get(".model.loss_weights.saliency"))
         for model, config in configs.items()
     }
     assert told_apart == {
-        "both": ("both", "class_agnostic", 0),
-        "shape": ("local_shape", "class_agnostic", 0),
-        "saliency": ("saliency", "class_agnostic", 0),
-        "specific": ("both", "class_specific", 0),
+        "both": ("both", "class_agnostic", None),
+        "shape": ("local_shape", "class_agnostic", None),
+        "saliency": ("saliency", "class_agnostic", None),
+        "specific": ("both", "class_specific", None),
         "specific_direct": ("both", "class_specific", 1),
     }
 

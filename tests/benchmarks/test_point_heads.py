@@ -50,7 +50,7 @@ def step(detector, batch):
 @pytest.mark.parametrize("variant", ["dense", "dense_low"])
 def test_equal_weights_give_equal_losses_and_gradients(setting, variant):
     config, batch = setting
-    point, dense = build_detector(config), point_heads.VARIANTS[variant](config)
+    point, dense = build_detector(config.model), point_heads.VARIANTS[variant](config.model)
     copy_weights(point, dense)
     (loss, gradients), (dense_loss, dense_gradients) = step(point, batch), step(dense, batch)
     assert loss == pytest.approx(dense_loss, rel=1e-5)
@@ -61,7 +61,7 @@ def test_equal_weights_give_equal_losses_and_gradients(setting, variant):
 
 def test_steps_are_timed_after_the_warm_up(setting):
     config, batch = setting
-    seconds = point_heads.time_steps(build_detector(config), [batch] * (point_heads.WARM_UP + 2))
+    seconds = point_heads.time_steps(build_detector(config.model), [batch] * (point_heads.WARM_UP + 2))
     assert len(seconds) == 2 and min(seconds) > 0
 
 

@@ -168,7 +168,7 @@ def test_a_model_is_run_forward_and_its_dense_heads_are_counted(name, overrides,
     config = load_config(ROOT / "configs" / f"{name}.json", [*small, *overrides, forward.FLOAT32])
     figures = forward.measure(config, repeats=1)
     assert 0 < figures["growth_gib"] < figures["peak_gib"] < 8 and figures["seconds"] > 0
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     assert figures["parameters_millions"] * 1e6 == pytest.approx(detector.count_params())
     # A head of a 3x3 and a 1x1 convolution: features -> 32 -> its outputs.
     outputs = (

@@ -151,7 +151,7 @@ def test_fatal_input_stops_before_a_model_is_built(tmp_path, monkeypatch, kind, 
     document, lines = FATAL[kind]
     for name in ("train", "val"):
         write(tmp_path / name, document if name == spoiled else make_document())
-    monkeypatch.setattr(fit, "build_detector", lambda config: pytest.fail("a model is built"))
+    monkeypatch.setattr(fit, "build_detector", lambda config, **_: pytest.fail("a model is built"))
     with pytest.raises(DataError) as caught:
         fit.train(configure(tmp_path, on_error), name="mine.json", run_dir=tmp_path / "run")
     assert [str(problem) for problem in caught.value.problems] == [f"{tmp_path / spoiled}{line}" for line in lines]
@@ -229,7 +229,7 @@ def cut(tmp_path) -> Path:
 
 def test_a_file_that_does_not_decode_stops_training_and_is_named(cut, monkeypatch):
     folder = cut.parent.parent
-    monkeypatch.setattr(fit, "build_detector", lambda config: Brightness())
+    monkeypatch.setattr(fit, "build_detector", lambda config, **_: Brightness())
     with pytest.raises(ImageError) as caught:
         fit.train(configure(folder, "stop"), name="mine.json", run_dir=folder / "run")
     assert str(caught.value) == f"{cut} (image id 3): expected a readable image, received: premature end of JPEG"

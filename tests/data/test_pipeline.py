@@ -270,7 +270,7 @@ def test_saliency_shows_every_object_also_those_left_out(tmp_path):
     np.testing.assert_array_equal(sample["saliency_classes"], [0, 2])
     assert sample["saliency_valid"].all() and not sample["ignore_valid"].any()
 
-    agnostic = configure("model.saliency=class_agnostic", "loss_weights.saliency=0")
+    agnostic = configure("model.saliency=class_agnostic", "model.loss_weights.saliency=null")
     sample = make_sample(annotations, 0, config=agnostic, transform=IDENTITY)
     np.testing.assert_array_equal(sample["saliency_planes"], expected.max(axis=0)[None])
     assert sample["saliency_classes"].tolist() == [0] and sample["saliency_valid"].tolist() == [True]

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.detectors import build_detector
-from centermask_keras.detectors.base import active_losses, centermask_losses
+from centermask_keras.detectors.base import compute_named
+from centermask_keras.detectors.centernet import centernet_losses
 from centermask_keras.ops.gather_patches import gather_patches
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
@@ -46,27 +47,35 @@ def make_batch(config: Config, *, size: int = 2, objects: int = 3, seed: int = 0
 
 def compute(detector, batch, config):
     outputs = detector(batch, training=True)
-    return centermask_losses(outputs, batch, lambda cells: detector.read_points(outputs["features"], cells), config)
+    return centernet_losses(
+        outputs, batch, lambda cells: detector.read_points(outputs["features"], cells), config.model
+    )
 
 
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
         ([], ("heatmap", "offset", "size", "mask", "saliency")),
-        (['model.saliency="class_agnostic"', "loss_weights.saliency=0.0"], ("heatmap", "offset", "size", "mask")),
-        (['model.mask_factors="local_shape"', "loss_weights.saliency=0.0"], ("heatmap", "offset", "size", "mask")),
+        (
+            ['model.saliency="class_agnostic"', "model.loss_weights.saliency=null"],
+            ("heatmap", "offset", "size", "mask"),
+        ),
+        (
+            ['model.mask_factors="local_shape"', "model.loss_weights.saliency=null"],
+            ("heatmap", "offset", "size", "mask"),
+        ),
         (['model.mask_factors="saliency"'], ("heatmap", "offset", "size", "mask", "saliency")),
     ],
     ids=["both", "agnostic", "shape only", "saliency only"],
 )
 def test_every_weight_gets_a_gradient_and_every_loss_a_name(overrides, names):
     config = small_config(*overrides)
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     with tf.GradientTape() as tape:
         losses = compute(detector, batch, config)
         total = detector.compute_loss(x=batch, y_pred=detector(batch, training=True))
-    assert tuple(losses) == names == active_losses(config)
+    assert tuple(losses) == names == tuple(config.model.loss_weights.named())
     assert all(np.isfinite(float(value)) and float(value) > 0 for value in losses.values())
     gradients = tape.gradient(total, [weight.value for weight in detector.trainable_weights])
     idle = [w.path for w, g in zip(detector.trainable_weights, gradients, strict=True) if g is None]
@@ -74,20 +83,30 @@ def test_every_weight_gets_a_gradient_and_every_loss_a_name(overrides, names):
     assert all(np.isfinite(gradient).all() and np.any(gradient != 0) for gradient in gradients)
 
 
+def test_a_loss_that_is_not_named_is_neither_computed_nor_reported():
+    config = small_config("model.loss_weights.offset=null").model
+    names = ("heatmap", "size", "mask", "saliency")
+    losses = {name: lambda name=name: f"computed {name}" for name in names} | {
+        "offset": lambda: pytest.fail("computed")
+    }
+    assert compute_named(losses, config) == {name: f"computed {name}" for name in names}
+    assert [tracker.name for tracker in build_detector(config).loss_trackers] == list(names)
+
+
 def test_total_is_the_weighted_sum_of_the_named_losses():
-    config = small_config("loss_weights.mask=3.0", "loss_weights.size=0.5")
-    detector = build_detector(config)
+    config = small_config("model.loss_weights.mask=3.0", "model.loss_weights.size=0.5")
+    detector = build_detector(config.model)
     batch = make_batch(config)
     outputs = detector(batch, training=False)
     total = float(detector.compute_loss(x=batch, y_pred=outputs))
     named = {tracker.name: float(tracker.result()) for tracker in detector.loss_trackers}
-    weights = json.loads(config.to_json())["loss_weights"]
+    weights = json.loads(config.to_json())["model"]["loss_weights"]
     assert total == pytest.approx(sum(weights[name] * value for name, value in named.items()), rel=1e-6)
 
 
 def test_without_objects_only_the_dense_maps_are_pushed_down():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config, objects=0)
     batch["saliency_planes"][:] = 0
     losses = {name: float(value) for name, value in compute(detector, batch, config).items()}
@@ -97,7 +116,7 @@ def test_without_objects_only_the_dense_maps_are_pushed_down():
 
 def test_padding_rows_carry_no_loss():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     before = {name: float(value) for name, value in compute(detector, batch, config).items()}
     padding = ~batch["valid"]
@@ -110,7 +129,7 @@ def test_padding_rows_carry_no_loss():
 
 def test_crowd_regions_spare_negatives_of_their_class_only():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config, objects=0)
     batch["saliency_planes"][:] = 0
     open_losses = compute(detector, batch, config)
@@ -131,12 +150,12 @@ def test_crowd_regions_spare_negatives_of_their_class_only():
 def test_repeating_a_batch_leaves_the_losses_the_same():
     """All losses are normalised by objects or by cells: none depends on the batch size."""
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     double = {key: np.concatenate([value, value]) for key, value in batch.items()}
     outputs = [detector(b, training=False) for b in (batch, double)]
     single, twice = (
-        centermask_losses(o, b, lambda cells, o=o: detector.read_points(o["features"], cells), config)
+        centernet_losses(o, b, lambda cells, o=o: detector.read_points(o["features"], cells), config.model)
         for o, b in zip(outputs, (batch, double), strict=True)
     )
     for name in single:
@@ -150,12 +169,12 @@ def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
     batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
     totals = {}
     for jit_compile in (False, True):
-        detector = build_detector(config)
+        detector = build_detector(config.model)
         detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
         dataset = tf.data.Dataset.from_tensors(batch).repeat()
         history = detector.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
         totals[jit_compile] = history["loss"]
-        assert set(history) == {"loss", *active_losses(config)}
+        assert set(history) == {"loss", *tuple(config.model.loss_weights.named())}
     first, second = zip(totals[True], totals[False], strict=True)
     assert first[0] == pytest.approx(first[1], rel=1e-5)
     # A fresh DLA-34 normalises over 8 numbers at its deepest level here: rounding its weights alone moves the gradient
@@ -167,7 +186,7 @@ def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
 def test_small_training_step_in_bfloat16_compiles_under_xla(deformable):
     config = small_config('model.dtype_policy="mixed_bfloat16"', f"model.deformable={json.dumps(deformable)}")
     batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     detector.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=True)
     dataset = tf.data.Dataset.from_tensors(batch).repeat()
     losses = detector.fit(dataset, steps_per_epoch=4, epochs=3, verbose=0).history["loss"]
@@ -188,7 +207,7 @@ def test_the_compiled_step_takes_batches_of_different_padding():
     dataset = tf.data.Dataset.from_generator(lambda: iter(batches * 2), output_signature=specs)
     losses = {}
     for jit_compile in (False, True):
-        detector = build_detector(config)
+        detector = build_detector(config.model)
         detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
         losses[jit_compile] = detector.fit(dataset, epochs=1, verbose=0).history["loss"][0]
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
@@ -196,7 +215,7 @@ def test_the_compiled_step_takes_batches_of_different_padding():
 
 def test_detections_have_fixed_size_at_any_input_size():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     k, m = config.model.max_detections, config.model.mask_size_infer
     for hw in [(64, 64), (32, 96)]:
         detections = detector.detect(np.zeros((2, *hw, 3), np.uint8))
@@ -221,14 +240,14 @@ def add_known(batch: dict, known: list[list[int]]) -> dict:
 
 def dense_gradients(batch, config):
     """Return the gradients of heatmap and saliency loss with respect to their logits, and the losses."""
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     outputs = detector(batch, training=False)
     logits = [tf.convert_to_tensor(outputs[key]) for key in ("heatmap_logits", "saliency_logits")]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(logits)
         replaced = {**outputs, "heatmap_logits": logits[0], "saliency_logits": logits[1]}
-        losses = centermask_losses(
-            replaced, batch, lambda cells: detector.read_points(outputs["features"], cells), config
+        losses = centernet_losses(
+            replaced, batch, lambda cells: detector.read_points(outputs["features"], cells), config.model
         )
     names = ("heatmap", "saliency")
     return losses, [tape.gradient(losses[name], logit).numpy() for name, logit in zip(names, logits, strict=True)]
@@ -280,14 +299,16 @@ def test_a_crowd_weighs_nothing_of_a_known_class_as_well():
 
 def test_losses_of_a_stacked_network_are_the_mean_over_its_stacks():
     config = small_config('model.backbone="hourglass_small"')
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     outputs = detector(batch, training=False)
     detector.compute_loss(x=batch, y_pred=outputs)
     named = {tracker.name: float(tracker.result()) for tracker in detector.loss_trackers}
     first, last = outputs["intermediate"][0], outputs
     losses = [
-        centermask_losses(stack, batch, lambda cells, s=stack, h=heads: h(gather_patches(s["features"], cells)), config)
+        centernet_losses(
+            stack, batch, lambda cells, s=stack, h=heads: h(gather_patches(s["features"], cells)), config.model
+        )
         for stack, heads in ((first, detector.intermediate_point_heads[0]), (last, detector.point_heads))
     ]
     for name, value in named.items():
@@ -297,7 +318,7 @@ def test_losses_of_a_stacked_network_are_the_mean_over_its_stacks():
 
 def test_every_head_of_every_stack_gets_a_gradient():
     config = small_config('model.backbone="hourglass_small"')
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     with tf.GradientTape() as tape:
         total = detector.compute_loss(x=batch, y_pred=detector(batch, training=True))
@@ -309,7 +330,7 @@ def test_every_head_of_every_stack_gets_a_gradient():
 
 def test_inference_reads_the_last_stack():
     config = small_config('model.backbone="hourglass_small"')
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     before = detector.detect(images)
     for weight in (

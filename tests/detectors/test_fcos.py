@@ -12,8 +12,7 @@ from test_base import add_known, make_batch
 from centermask_keras.config import load_config
 from centermask_keras.decode.fcos import decode_fcos
 from centermask_keras.detectors import build_detector
-from centermask_keras.detectors.base import active_losses
-from centermask_keras.detectors.fcos import MOST_MASK_POSITIVES, build_fcos, draw_positives, fcos_losses
+from centermask_keras.detectors.fcos import MOST_MASK_POSITIVES, draw_positives, fcos_losses
 
 FCOS = Path(__file__).parents[2] / "configs" / "fcos_resnet101.json"
 SMALL = [
@@ -45,21 +44,21 @@ def compute(detector, batch):
     ("overrides", "last"),
     [
         (["model.stride=4"], ("mask", "saliency")),
-        (["model.saliency=class_agnostic", "loss_weights.saliency=0"], ("mask",)),
-        (["model.mask_factors=local_shape", "loss_weights.saliency=0"], ("mask",)),
+        (["model.saliency=class_agnostic", "model.loss_weights.saliency=null"], ("mask",)),
+        (["model.mask_factors=local_shape", "model.loss_weights.saliency=null"], ("mask",)),
         (["model.mask_factors=saliency"], ("mask", "saliency")),
     ],
     ids=["stride 4", "agnostic", "shape only", "saliency only"],
 )
 def test_every_weight_gets_a_gradient_and_every_loss_a_name(overrides, last):
     config = small_config(*overrides)
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     with tf.GradientTape() as tape:
         outputs = detector(batch, training=True)
         total = detector.compute_loss(x=batch, y_pred=outputs)
     losses = compute(detector, batch)
-    assert tuple(losses) == ("classification", "box", "centerness", *last) == active_losses(config)
+    assert tuple(losses) == ("classification", "box", "centerness", *last) == tuple(config.model.loss_weights.named())
     assert all(np.isfinite(float(value)) and float(value) > 0 for value in losses.values())
     gradients = tape.gradient(total, [weight.value for weight in detector.trainable_weights])
     idle = [w.path for w, g in zip(detector.trainable_weights, gradients, strict=True) if g is None]
@@ -71,7 +70,7 @@ def test_every_weight_gets_a_gradient_and_every_loss_a_name(overrides, last):
 
 def test_without_objects_only_the_dense_maps_are_pushed_down():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config, objects=0)
     batch["saliency_planes"][:] = 0
     losses = {name: float(value) for name, value in compute(detector, batch).items()}
@@ -81,7 +80,7 @@ def test_without_objects_only_the_dense_maps_are_pushed_down():
 
 def test_crowd_regions_spare_negatives_of_their_class_only():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config, objects=0)
     free = float(compute(detector, batch)["classification"])
     batch["ignore_planes"][:] = 255
@@ -93,7 +92,7 @@ def test_crowd_regions_spare_negatives_of_their_class_only():
 
 def dense_gradients(batch, config):
     """Return the gradients of classification and saliency loss with respect to their logits: [B, cells, C] each."""
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     outputs = detector(batch, training=False)
     logits = [tf.convert_to_tensor(level) for level in (*outputs["class_logits"], outputs["saliency_logits"])]
     with tf.GradientTape(persistent=True) as tape:
@@ -125,14 +124,14 @@ def test_unknown_classes_of_lvis_are_not_trained_as_absent():
 
 def test_padding_rows_carry_no_loss():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     batch = make_batch(config)
     outputs = detector(batch, training=False)
 
     def losses():
         read_points = partial(detector.read_points, outputs["features"])
         seed = keras.random.SeedGenerator(0)  # the same draw both times
-        return {k: float(v) for k, v in fcos_losses(outputs, batch, read_points, config, seed=seed).items()}
+        return {k: float(v) for k, v in fcos_losses(outputs, batch, read_points, config.model, seed=seed).items()}
 
     before = losses()
     padding = ~batch["valid"]
@@ -160,7 +159,7 @@ def test_positives_are_drawn_evenly_without_repetition_and_anew():
 
 def test_detections_take_their_masks_from_their_own_locations():
     config = small_config()
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     bias = detector.network.get_layer("class_head").get_layer("class_logits").bias
     bias.assign(0 * bias)  # fresh heads find nothing
@@ -187,7 +186,7 @@ def test_detections_take_their_masks_from_their_own_locations():
 
 def test_saved_and_loaded_it_detects_the_same_and_the_masks_tell_of_the_point_heads(tmp_path):
     config = small_config("model.least_score=0.0001")
-    first, second = build_fcos(config), build_fcos(config)
+    first, second = build_detector(config.model), build_detector(config.model)
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     for weight in first.trainable_weights:
         weight.assign(weight + 0.01)
@@ -210,7 +209,7 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
     Deformable convolutions meet XLA in their own tests: in this one they would be most of what is compiled.
     """
     config = small_config()
-    batches = [make_batch(config), make_batch(config.at_size((64, 96)), seed=1)]
+    batches = [make_batch(config), make_batch(small_config("data.input_hw=[64, 96]"), seed=1)]
     for name in ("boxes", "classes", "valid", "masks"):
         batches[1][name] = batches[1][name][:, :4]
     shapes = {
@@ -222,7 +221,7 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
     dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs).repeat()
     losses = {}
     for jit_compile in (False, True):
-        detector = build_detector(config)
+        detector = build_detector(config.model)
         detector.compile(optimizer=keras.optimizers.SGD(1e-3), jit_compile=jit_compile)
         losses[jit_compile] = detector.fit(dataset, steps_per_epoch=1, epochs=2, verbose=0).history
     for name, values in losses[True].items():  # one for each batch; measured: rounding weights moves them by 2e-7

@@ -23,7 +23,7 @@ def config():
 
 @pytest.fixture
 def detector(config):
-    return build_detector(config)
+    return build_detector(config.model)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from centermask_keras.detectors.base import IMAGE_MEAN, IMAGE_STD, ImageNormalization
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.importers.convert import IMAGENET_MEAN, IMAGENET_STD, assign, convert, fold_colors
 from centermask_keras.importers.kinds import CLASSIFIER, COUNTER, KINDS, NEVER_USED
 from centermask_keras.importers.slots import find_slots
+from centermask_keras.ops.image_normalization import IMAGE_MEAN, IMAGE_STD, ImageNormalization
 
 
 @pytest.fixture

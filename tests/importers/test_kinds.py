@@ -8,9 +8,9 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
-from centermask_keras.detectors.base import IMAGE_STD
 from centermask_keras.importers.convert import IMAGENET_STD, assign, convert
 from centermask_keras.importers.kinds import CLASSIFIER, COUNTER, KINDS, NEVER_USED, OFFSETS, UNTRAINED
+from centermask_keras.ops.image_normalization import IMAGE_STD
 
 ROOT = Path(__file__).parents[2]
 SHAPES = json.loads(str(np.load(ROOT / "tests" / "parity" / "centernet.npz")["shapes"]))
@@ -22,7 +22,7 @@ def test_every_kind_names_backbones_that_configurations_have():
 
 
 def test_imagenet_weights_of_dla34_fill_the_encoder_and_nothing_else():
-    detector = build_detector(load_config(ROOT / "configs" / "dla34.json"))
+    detector = build_detector(load_config(ROOT / "configs" / "dla34.json").model)
     shapes = {key.removeprefix("base."): s for key, s in SHAPES["dla34"].items() if key.startswith("base.")}
     tensors = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
     tensors |= {"fc.weight": np.zeros((1000, 512, 1, 1)), "fc.bias": np.zeros(1000)}
@@ -77,7 +77,7 @@ def torchvision_tensors(depths, groups, group_width):
     ids=["resnet50", "saliency only", "resnext101 deformable"],
 )
 def test_weights_of_torchvision_fill_the_residual_network_and_nothing_else(name, overrides, structure, offsets):
-    detector = build_detector(load_config(ROOT / "configs" / f"{name}.json", overrides))
+    detector = build_detector(load_config(ROOT / "configs" / f"{name}.json", overrides).model)
     tensors = torchvision_tensors(*structure)
     values, report = convert(tensors, detector, KINDS["torchvision-resnet"], source="file")
     backbone = {key.replace(".", "_") for key in tensors if not key.startswith("fc") and "tracked" not in key}

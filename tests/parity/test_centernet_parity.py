@@ -28,7 +28,7 @@ TOLERANCE = (
 
 
 def build(network: str):
-    detector = build_detector(load_config(CONFIGS / f"{network}.json", ["model.dtype_policy=float32"]))
+    detector = build_detector(load_config(CONFIGS / f"{network}.json", ["model.dtype_policy=float32"]).model)
     tensors = {name: make_tensor(network, name, tuple(shape)) for name, shape in SHAPES[network].items() if shape}
     values, report = convert(tensors, detector, KINDS[KIND[network]], source=network)
     # Everything has a place but what the release does not use; what CenterNet lacks keeps its initial values.

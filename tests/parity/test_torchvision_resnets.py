@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # of the largest magnitude of an output: float32 over 101 laye
 @pytest.mark.slow
 @pytest.mark.parametrize("network", CONFIG_OF)
 def test_every_stage_equals_torchvision(network):
-    detector = build_detector(load_config(CONFIGS / f"{CONFIG_OF[network]}.json", ["model.dtype_policy=float32"]))
+    detector = build_detector(load_config(CONFIGS / f"{CONFIG_OF[network]}.json", ["model.dtype_policy=float32"]).model)
     tensors = {name: make_tensor(network, name, tuple(shape)) for name, shape in SHAPES[network].items()}
     values, report = convert(tensors, detector, KINDS["torchvision-resnet"], source=network)
     assert set(report.left_out.values()) == {CLASSIFIER, COUNTER} and set(report.initial.values()) == {UNTRAINED}

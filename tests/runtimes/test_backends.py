@@ -64,7 +64,7 @@ def write_fcos(folder: Path) -> Path:
     """Write a run folder with a small CenterMask on FCOS and random weights, sure of something in many places."""
     config = load_config(ROOT / "configs" / "fcos_resnet101.json", SMALL_FCOS)
     keras.utils.set_random_seed(5)
-    detector = build_detector(config)
+    detector = build_detector(config.model)
     for weight in detector.weights:
         if weight.path.split("/")[0] in FRESH_HEADS and weight.path.endswith("kernel"):
             weight.assign(20 * weight)  # fresh heads say nearly the same everywhere

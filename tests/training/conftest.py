@@ -174,7 +174,7 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     monkeypatch.setattr(fit, "load_annotations", lambda path, images, *, crowd: getattr(project, sets[path]))
     monkeypatch.setattr(fit, "steps_per_epoch", lambda config, annotations: STEPS)
     monkeypatch.setattr(fit, "make_train_dataset", project.make_train_dataset)
-    monkeypatch.setattr(fit, "build_detector", lambda config: TinyDetector())
+    monkeypatch.setattr(fit, "build_detector", lambda config, **_: TinyDetector())
     monkeypatch.setattr(callbacks, "rebuild_batch", lambda config, annotations, step: project.batch(step))
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
     monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))

@@ -114,22 +114,23 @@ def make_dataset(config, share, options):
     return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def build_tiny(config):
+def build_tiny(config, *, seed, synchronized_norm):
     """Build a detector of two convolutions with batch normalisation: a second to trace, not a minute."""
     import keras
 
     from centermask_keras.backbones.conv_norm import conv_norm
     from centermask_keras.detectors import synchronize_norms
-    from centermask_keras.detectors.base import CenterMask, ImageNormalization
-    from centermask_keras.detectors.centernet import _add_dense_heads, build_point_heads
+    from centermask_keras.detectors.centernet import CenterNetCenterMask, add_dense_heads, build_point_heads
+    from centermask_keras.ops.image_normalization import ImageNormalization
 
     keras.utils.set_random_seed(1)
-    keras.config.set_dtype_policy(config.model.dtype_policy)
+    keras.config.set_dtype_policy(config.dtype_policy)
     images = keras.Input((None, None, 3), name="image", dtype="float32")
     features = conv_norm(ImageNormalization(per_image=False)(images), 16, "first", stride=2)
-    outputs = _add_dense_heads(conv_norm(features, 16, "second", stride=2), config.model, stack="")
-    detector = CenterMask(keras.Model(images, outputs, name="network"), build_point_heads(config, 16), config=config)
-    synchronize_norms(detector, config.train.synchronized_norm)
+    outputs = add_dense_heads(conv_norm(features, 16, "second", stride=2), config, stack="")
+    network = keras.Model(images, outputs, name="network")
+    detector = CenterNetCenterMask(network, build_point_heads(config, 16), config=config)
+    synchronize_norms(detector, synchronized_norm)
     return detector
 
 
@@ -145,7 +146,8 @@ def train(options):
     config, steps, parts = make_config(options), int(options["steps"]), int(options["accumulation"])
     with start_replicas(config, "case") as replicas:
         with replicas.scope():
-            model = (build_tiny if options["model"] == "tiny" else build_detector)(config)
+            build = build_tiny if options["model"] == "tiny" else build_detector
+            model = build(config.model, seed=config.train.seed, synchronized_norm=config.train.synchronized_norm)
             if options["frozen"] == "true":
                 for layer in model.network.layers:
                     layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)

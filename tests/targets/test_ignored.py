@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from centermask_keras.targets.federated import find_unknown_classes
+from centermask_keras.targets.ignored import find_unknown_classes
 
 
 def test_classes_that_are_not_listed_are_unknown():
