@@ -56,31 +56,29 @@ def _operations_of(operation: tf.Operation) -> int:
     return 2 * terms * math.prod(operation.outputs[0].shape)
 
 
-def count_detector(detector: CenterMask) -> dict[str, float]:
+def count_detector(detector: CenterMask, input_hw: tuple[int, int]) -> dict[str, float]:
     """Count the operations for one image, as it is and with dense heads: GFLOPs `points` and `dense`."""
-    config = detector.config
-    height, width = config.data.input_hw
-    points = count_operations(detector.detect, tf.TensorSpec([1, height, width, 3], tf.uint8))
+    points = count_operations(detector.detect, tf.TensorSpec([1, *input_hw, 3], tf.uint8))
     dense = points
     if detector.point_heads:
-        count = config.model.max_detections
+        count = detector.config.max_detections
         patches = tf.TensorSpec([1, count, *detector.point_heads.inputs[0].shape[2:]], tf.float32)
         at_points = count_operations(detector.point_heads, patches)
-        dense += at_points // count * (count_locations(detector) - count)
+        dense += at_points // count * (count_locations(detector, input_hw) - count)
     return {"points": points / 1e9, "dense": dense / 1e9}
 
 
-def count_locations(detector: CenterMask) -> int:
+def count_locations(detector: CenterMask, input_hw: tuple[int, int]) -> int:
     """Count the locations of the features that the point heads are read from, over all levels, for one image."""
-    images = keras.KerasTensor((1, *detector.config.data.input_hw, 3), "float32")
+    images = keras.KerasTensor((1, *input_hw, 3), "float32")
     features = keras.tree.flatten(detector.network.compute_output_spec(images)["features"])
     return sum(math.prod(level.shape[1:3]) for level in features)
 
 
-def run_forward(detector: CenterMask, repeats: int) -> float:
+def run_forward(detector: CenterMask, input_hw: tuple[int, int], repeats: int) -> float:
     """Predict one image as often, after a first time that compiles: median seconds."""
-    graph, config = InferenceGraph(detector), detector.config
-    images = np.random.default_rng(0).integers(0, 256, (1, *config.data.input_hw, 3), np.uint8)
+    graph = InferenceGraph(detector)
+    images = np.random.default_rng(0).integers(0, 256, (1, *input_hw, 3), np.uint8)
     graph.predict_on_batch(images)
     seconds = []
     for _ in range(repeats):
@@ -93,10 +91,10 @@ def run_forward(detector: CenterMask, repeats: int) -> float:
 def measure(config: Config, repeats: int) -> dict[str, float]:
     """Return parameters in millions, GFLOPs, seconds and GiB of a configuration."""
     before = read_memory("VmRSS")
-    detector = build_detector(config.model)
-    seconds = run_forward(detector, repeats)  # before the operations are counted: that traces more graphs
+    detector, input_hw = build_detector(config.model), config.data.input_hw
+    seconds = run_forward(detector, input_hw, repeats)  # before the operations are counted: that traces more graphs
     peak = read_memory("VmHWM")
-    counted = {f"gflops_{name}": value for name, value in count_detector(detector).items()}
+    counted = {f"gflops_{name}": value for name, value in count_detector(detector, input_hw).items()}
     figures = {"parameters_millions": detector.count_params() / 1e6, **counted, "seconds": seconds}
     return {**figures, "peak_gib": peak, "growth_gib": peak - before}
 

@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 from dense_heads import VARIANTS
 
-from centermask_keras.config import Config, load_config
+from centermask_keras.config import Config, TrainConfig, load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.detectors import CenterMask
@@ -45,7 +45,7 @@ def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[st
     config = load_config(CONFIG, [f"train.batch_size={batch_size}"])
     batches = read_batches(config, data, WARM_UP + steps)
     before = read_memory("VmRSS")
-    seconds = time_steps(VARIANTS[variant](config.model), batches)
+    seconds = time_steps(VARIANTS[variant](config.model), config.train, batches)
     peak = read_memory("VmHWM")
     return {"images_per_second": batch_size / median(seconds), "peak_gib": peak, "growth_gib": peak - before}
 
@@ -58,9 +58,8 @@ def read_batches(config: Config, data: Path, count: int) -> list[GroundTruth]:
     return list(islice((batch for batch in dataset if batch["boxes"].shape == shape), count))
 
 
-def time_steps(detector: CenterMask, batches: Sequence[GroundTruth]) -> list[float]:
+def time_steps(detector: CenterMask, settings: TrainConfig, batches: Sequence[GroundTruth]) -> list[float]:
     """Train one step on each batch and return the seconds of all steps after the `WARM_UP`."""
-    settings = detector.config.train
     optimizer = keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm)
     optimizer.build(detector.trainable_variables)
     detector.compile(optimizer=optimizer, jit_compile=bool(tf.config.list_physical_devices("GPU")))

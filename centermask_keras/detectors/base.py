@@ -7,7 +7,7 @@ A detector fills in four things, each in a file of its own name: `create` (its n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -57,6 +57,9 @@ class CenterMask(keras.Model, ABC):
 
     Source: Sections 3.1-3.5.
     """
+
+    intermediate_point_heads: Sequence[keras.Model] = ()
+    """The point heads of the stacks before the last one, where a network has several."""
 
     def __init__(
         self, network: keras.Model, point_heads: keras.Model | None, *, config: ModelConfig, name: str = "centermask"

@@ -59,7 +59,7 @@ def convert(
     left_out = {key: reason for key in tensors if (reason := _reason_to_leave(key, kind))}
     mapped = {key: name for key, name in names.items() if key not in left_out}
     unknown = [key for key, name in mapped.items() if name not in slots]
-    expected = f"the tensors of model.backbone {detector.config.model.backbone} as this configuration has it"
+    expected = f"the tensors of model.backbone {detector.config.backbone} as this configuration has it"
     if unknown:
         raise CenterMaskError(f"{source}: expected {expected}, received others: {_some(unknown)}")
     twice = [key for key, name in mapped.items() if list(mapped.values()).count(name) > 1]

@@ -61,7 +61,7 @@ def test_equal_weights_give_equal_losses_and_gradients(setting, variant):
 
 def test_steps_are_timed_after_the_warm_up(setting):
     config, batch = setting
-    seconds = point_heads.time_steps(build_detector(config.model), [batch] * (point_heads.WARM_UP + 2))
+    seconds = point_heads.time_steps(build_detector(config.model), config.train, [batch] * (point_heads.WARM_UP + 2))
     assert len(seconds) == 2 and min(seconds) > 0
 
 
