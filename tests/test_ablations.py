@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from project_files import files_in
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 AGNOSTIC = {"model.saliency": "class_agnostic", "loss_weights.saliency": 0.0}
@@ -54,7 +55,7 @@ def test_rows_of_equal_models_are_known():
 
 
 def test_every_row_has_a_file():
-    assert {path.stem for path in (CONFIGS / "ablations").glob("*.json")} == set(ROWS)
+    assert {path.stem for path in files_in("configs/ablations", ".json")} == set(ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS)

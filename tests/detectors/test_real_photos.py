@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from project_files import files_below
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
@@ -12,7 +13,6 @@ from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.detectors import build_detector
 from centermask_keras.training.optimizer import build_optimizer
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 PHOTO_CLASSES = 80
 STEPS = 3
 SETTINGS = {
@@ -31,7 +31,7 @@ SETTINGS = {
 def distinct_configs() -> dict[str, Path]:
     """Name the files by what they hold: a row of Table 1 that is its base is trained once, under both names."""
     names: dict[str, list[Path]] = {}
-    for path in sorted(CONFIGS.rglob("*.json")):
+    for path in files_below("configs", ".json"):
         names.setdefault(load_config(path).model_copy(update={"about": ""}).to_json(), []).append(path)
     return {" = ".join(path.stem for path in paths): paths[0] for paths in names.values()}
 
@@ -71,7 +71,7 @@ def widen(detector) -> None:
 
 def test_files_in_folders_are_there_and_some_say_the_same():
     files = [name for names in CONFIG_OF for name in names.split(" = ")]
-    assert sorted(files) == sorted(path.stem for path in CONFIGS.rglob("*.json"))
+    assert sorted(files) == sorted(path.stem for path in files_below("configs", ".json"))
     assert "1b_hourglass104 = 1e_class_specific = 1f_with_direct_loss = hourglass104" in CONFIG_OF
 
 
