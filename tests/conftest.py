@@ -1,25 +1,29 @@
 """Shared fixtures: the folders of real images, reproducible random numbers, quiet TensorFlow.
 
 The real images are not part of the project. `CENTERMASK_DATA` names their folder; without it `../shared/data` beside
-the checkout is used. Tests that need a folder which is not there are skipped; the last lines of the run say how many.
+the checkout is used. Tests that need a folder which is not there are skipped; one line at the end says how many.
+
+With `CI` set (`.ci/run` sets it) a test that misses a package fails instead of being skipped.
 """
 
 import gc
 import os
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from project_files import ROOT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # has to be set before TensorFlow is imported
 
-ROOT = Path(__file__).resolve().parent.parent
 SEED = 317
 SLOW_TIMEOUT = 1500  # seconds
 MISSING_DATA = "real images not found"
+MISSING_PACKAGE = "could not import"  # what pytest.importorskip says
 
 # The same examples in every run, and no deadline: a busy machine must not fail a test.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
@@ -91,12 +95,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Fail the test of a missing package where everything has to be here."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and MISSING_PACKAGE in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: {call.excinfo.value}; CI is set, so that no package may be missing"
+    return report
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much of the run the real images would have added."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    missing = sum(MISSING_DATA in str(report.longrepr) for report in skipped)
-    if missing:
-        terminalreporter.write_line(
-            f"{missing} tests skipped for missing data: CENTERMASK_DATA ({_real_data_dir()}) lacks their images",
-            yellow=True,
-        )
+    """Say why tests were skipped, in a line for each reason; missing images are one reason."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} {'test' if count == 1 else 'tests'} skipped: {reason}", yellow=True)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    if reason.startswith(MISSING_DATA):
+        return f"{MISSING_DATA} in {_real_data_dir()}; CENTERMASK_DATA names their folder"
+    return reason

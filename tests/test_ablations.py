@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from project_files import files_below, files_in
 
 from centermask_keras.config import load_config
 
@@ -57,7 +58,7 @@ def difference(base: str, other: str) -> dict[str, object]:
 
 
 def test_every_file_of_the_folder_is_here():
-    assert {path.stem for path in ABLATIONS.glob("*.json")} == set(CHANGES)
+    assert {path.stem for path in files_in("configs/ablations", ".json")} == set(CHANGES)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -75,7 +76,7 @@ def test_hourglass_changes_the_backbone_and_its_batch_size_only():
 
 
 def test_no_two_files_hold_equal_values():
-    files = [*CONFIGS.glob("*.json"), *ABLATIONS.glob("*.json")]
+    files = files_below("configs", ".json")
     configs = [load_config(path).model_copy(update={"about": ""}).to_json() for path in files]
     assert len(set(configs)) == len(configs)
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from project_files import files_below
 
 from centermask_keras.config.complete import Config, check_files
 from centermask_keras.config.reading import load_config, parse_config
 from centermask_keras.config.sections import INPUT_MULTIPLES, CenterNetConfig, FcosConfig
 from centermask_keras.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.json"))
+CONFIGS = files_below("configs", ".json")
 DLA34 = Path(__file__).parents[1] / "configs" / "dla34.json"
 FCOS = DLA34.with_name("fcos_resnet101.json")
 

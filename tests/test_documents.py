@@ -3,17 +3,18 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from project_files import ROOT, files_below, files_in, project_files
 from typer.main import get_command
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted(
-    path for folder in (".", "docs", "configs", "benchmarks", "saved_models") for path in (ROOT / folder).glob("*.md")
-)
-CONFIGS = sorted((ROOT / "configs").glob("*.json"))
+DOCUMENTS = files_below(".", ".md")
+CONFIGS = files_in("configs", ".json")
 
 
 def name_of(path: Path) -> str:
@@ -36,13 +37,14 @@ def test_there_are_documents():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_lead_somewhere(document):
+    places = {place for path in project_files() for place in (path, *path.parents)}
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", without_code(document.read_text(encoding="utf-8"))):
         if re.match(r"https?://", link):
             continue
         file, _, anchor = link.partition("#")
-        target = document.parent / file if file else document
-        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+        target = (document.parent / file).resolve() if file else document
+        if target not in places or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
             broken.append(link)
     assert not broken
 
@@ -63,10 +65,10 @@ def test_named_configurations_exist(document):
     assert set(named) - placeholders <= {path.stem for path in CONFIGS}
 
 
-def documented_commands() -> list[str]:
-    """List what the documents tell a reader to type to this package, each once."""
+def documented_commands(documents: Iterable[Path] = DOCUMENTS) -> list[str]:
+    """List what documents tell a reader to type to this package, each once."""
     found = set()
-    for document in DOCUMENTS:
+    for document in documents:
         text = document.read_text(encoding="utf-8")
         lines = [
             line for block in re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()
@@ -95,6 +97,22 @@ def test_documented_commands_and_their_options_exist(line):
         command, words = command.commands[words[0]], words[1:]
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_paths_in_documented_commands_are_the_projects_or_ignored_by_git(tmp_path):
+    commands = documented_commands([ROOT / "README.md", *files_in("docs", ".md")])
+    words = {word for line in commands for word in shlex.split(line)[1:] if "=" not in word}
+    paths = {word for word in words if re.search(r"^\w[^:]*(/|\.[a-z]\w+$)", word)}
+    assert {"configs/mine.json", "exported/mine", "my_train.json", "out/", "photos/*.jpg", "shards/train"} <= paths
+    places = {place for path in project_files() for place in (path, *path.parents)}
+    others = {path for path in paths if ROOT / path not in places}
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    command = ["git", "check-ignore", "--stdin"]
+    done = subprocess.run(command, cwd=tmp_path, input="\n".join(others), capture_output=True, text=True)
+    visible = others - set(done.stdout.splitlines())
+    assert not visible
 
 
 def test_readme_names_make_demo_and_make_test_on_the_first_screen():

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from project_files import ROOT, files_below, project_files
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = "centermask_keras"
 
 # A module imports only what stands above it here, or what belongs to its own entry.
@@ -54,9 +54,12 @@ INDEPENDENT = {"data", "backbones", "heads", "targets", "losses", "decode", "ass
 TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operations of TensorFlow under its backend
+USES_CV2 = {"_cv2"}
+USES_JAX = {"training.averaging", "runtimes.keras"}
+USES_TORCH = {"importers.checkpoint"}
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
 WITHOUT_KERAS |= {"cores", "inference_config", "coco_categories", "input_images", "prediction_files"}
-WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.metadata", "inference"}
+WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.description", "inference"}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
@@ -67,7 +70,7 @@ VAGUE_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"
 def modules() -> dict[str, ast.Module]:
     """Parse every module of the package: dotted name below the package -> syntax tree."""
     found = {}
-    for path in sorted((ROOT / NAME).rglob("*.py")):
+    for path in files_below(NAME, ".py"):
         parts = path.relative_to(ROOT / NAME).with_suffix("").parts
         found[".".join(part for part in parts if part != "__init__")] = ast.parse(path.read_text(encoding="utf-8"))
     return found
@@ -93,6 +96,11 @@ def own_imports(tree: ast.AST) -> set[str]:
 def entry(module: str) -> str:
     """Return the place of a module in ORDER: `data.images` -> `data`."""
     return module.partition(".")[0]
+
+
+def test_rules_name_modules_that_exist():
+    allowed = TENSORFLOW_ALLOWED | TENSORFLOW_RUNTIME | FUSED | USES_CV2 | USES_JAX | USES_TORCH
+    assert not ({*ORDER} | INDEPENDENT | WITHOUT_KERAS | allowed) - modules().keys()
 
 
 def test_modules_import_only_what_stands_above_them():
@@ -131,9 +139,9 @@ def test_modules_of_one_stage_do_not_import_in_a_circle():
     [
         ("tensorflow", lambda module: entry(module) in TENSORFLOW_ALLOWED or module in FUSED | TENSORFLOW_RUNTIME),
         ("keras", lambda module: module and not {module, entry(module)} & WITHOUT_KERAS),
-        ("cv2", lambda module: module == "_cv2"),
-        ("jax", lambda module: module in {"training.averaging", "runtimes.keras"}),
-        ("torch", lambda module: module == "importers.checkpoint"),
+        ("cv2", lambda module: module in USES_CV2),
+        ("jax", lambda module: module in USES_JAX),
+        ("torch", lambda module: module in USES_TORCH),
     ],
 )
 def test_framework_is_imported_only_where_allowed(framework, allowed):
@@ -145,9 +153,13 @@ def test_framework_is_imported_only_where_allowed(framework, allowed):
     assert not wrong
 
 
+def _test_files() -> list[Path]:
+    return [path for path in files_below("tests", ".py") if path.name.startswith("test_")]
+
+
 def test_every_module_with_a_function_is_imported_by_a_test():
     tested = set()
-    for path in (ROOT / "tests").rglob("test_*.py"):
+    for path in _test_files():
         tested |= own_imports(ast.parse(path.read_text(encoding="utf-8")))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     untested = {
@@ -159,7 +171,7 @@ def test_every_module_with_a_function_is_imported_by_a_test():
 
 
 def test_test_files_have_unique_names():
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    names = [path.name for path in _test_files()]
     assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
 
 
@@ -192,43 +204,14 @@ def test_every_module_and_public_function_has_a_docstring():
     assert not missing
 
 
-def test_every_configuration_key_is_read():
-    """A key that nothing reads is a switch without a wire."""
-    classes = [
-        node
-        for module in ("config.complete", "config.sections")
-        for node in modules()[module].body
-        if isinstance(node, ast.ClassDef)
-    ]
-    keys = {
-        statement.target.id
-        for node in classes
-        for statement in node.body
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-    }
-    assert {"model", "batch_size", "mask_threshold"} <= keys
-    read = {
-        node.attr if isinstance(node, ast.Attribute) else node.value
-        for module, tree in modules().items()
-        if entry(module) != "config"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
-    }
-    assert not keys - read - {"about"}  # for the reader of the file
-
-
-SKIPPED_FOLDERS = set(".git .venv .pytest_cache .ruff_cache .hypothesis build dist runs data check out".split())
-TEXT_SUFFIXES = {"", ".cfg", ".csv", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yml"}
+TEXT_SUFFIXES = {"", ".cc", ".csv", ".in", ".json", ".md", ".py", ".toml", ".txt"}
 
 
 def text_files() -> Iterator[tuple[Path, str]]:
     """Read the project's own text files."""
-    for path in sorted(ROOT.rglob("*")):
-        relative = path.relative_to(ROOT)
-        top = relative.parts[0]
-        generated = top in SKIPPED_FOLDERS or "__pycache__" in relative.parts or top.endswith(".egg-info")
-        if path.is_file() and not generated and path.suffix in TEXT_SUFFIXES:
-            yield relative, path.read_text(encoding="utf-8")
+    for path in project_files():
+        if path.suffix in TEXT_SUFFIXES:
+            yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_an_interpreter_without_pytorch_is_named(tmp_path):
 
 
 def test_both_networks_have_the_same_parameters_and_outputs():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = pytest.importorskip("torch")
     network = pytorch_peer.build_torch_network(torch).eval()
     detector = build_detector(load_config(pytorch_peer.CONFIG).model)
     ours = sum(int(weight.numpy().size) for weight in detector.trainable_variables)

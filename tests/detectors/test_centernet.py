@@ -6,17 +6,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from project_files import files_in
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.detectors.centernet import build_network, build_point_heads
 from centermask_keras.ops.gather_patches import gather_patches
 
-CONFIGS = [
-    path
-    for path in sorted((Path(__file__).parents[2] / "configs").glob("*.json"))
-    if load_config(path).model.detector == "centernet"
-]
+CONFIGS = [path for path in files_in("configs", ".json") if load_config(path).model.detector == "centernet"]
 # One row for each model that no configuration above has: the others differ in their losses only.
 ABLATIONS = [
     Path(__file__).parents[2] / "configs" / "ablations" / f"{row}.json"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from project_files import files_below
 
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
@@ -12,7 +13,6 @@ from centermask_keras.data.pipeline import make_train_dataset
 from centermask_keras.detectors import build_detector
 from centermask_keras.training.optimizer import build_optimizer
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 PHOTO_CLASSES = 80
 STEPS = 3
 SETTINGS = {
@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 
-CONFIG_OF = {path.stem: path for path in sorted(CONFIGS.rglob("*.json"))}
+CONFIG_OF = {path.stem: path for path in files_below("configs", ".json")}
 
 
 def on_photos(path: Path, photos: Path, **overrides: object):

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from project_files import files_in
 
 from centermask_keras.cli import main
 from centermask_keras.config import load_config
@@ -21,7 +22,7 @@ from centermask_keras.inference import build
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.json"
-SAMPLES = ROOT / "saved_models" / "nuclei" / "samples"
+SAMPLES = files_in("saved_models/nuclei/samples")
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,13 @@ def test_figures_are_per_image_and_a_negative_difference_counts_as_nothing(predi
     medians = iter([0.3, 0.06])  # reading and pasting, seconds per batch of 3
     monkeypatch.setattr(benchmark, "_median", lambda call, repeats: next(medians))
     monkeypatch.setattr(benchmark, "_median_of_each", lambda calls, repeats: [1.5, 1.2, 1.8])
-    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=3, repeats=2)
+    figures = benchmark_inference(predictor, SAMPLES, batch_size=3, repeats=2)
     expected = {"read": 100, "network": 500, "decode": 0, "masks": 200, "paste": 20, "total": 720}
     assert figures == pytest.approx({**expected, "images_per_second": 3 / 2.16})
 
 
 def test_every_stage_is_timed(predictor):
-    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=2, repeats=2)
+    figures = benchmark_inference(predictor, SAMPLES, batch_size=2, repeats=2)
     assert set(figures) == {*STAGES, "total", "images_per_second"}
     assert all(figures[name] > 0 for name in ("read", "network", "paste", "total"))
 
@@ -74,7 +75,7 @@ def test_networks_of_several_stacks_or_levels_are_timed_as_well(name):
         assert (len(highest) > 1) == isinstance(value, list)
         np.testing.assert_allclose(found[key], np.max(highest, axis=0), rtol=1e-5)
     assert any(isinstance(value, list) for value in outputs.values())
-    figures = benchmark_inference(predictor, sorted(SAMPLES.iterdir()), batch_size=2, repeats=1)
+    figures = benchmark_inference(predictor, SAMPLES, batch_size=2, repeats=1)
     assert set(figures) == {*STAGES, "total", "images_per_second"} and figures["network"] > 0
 
 
@@ -88,7 +89,7 @@ def test_the_command_writes_both_precisions_and_batches(tmp_path):
     out = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as stop:
         main(
-            ["benchmark", "--config", str(DEMO), "--images", str(SAMPLES)]
+            ["benchmark", "--config", str(DEMO), "--images", str(SAMPLES[0].parent)]
             + ["--batch-size", "2", "--repeats", "1", "--json", str(out)]
         )
     assert stop.value.code == 0

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from project_files import files_in
 
 from centermask_keras.config import load_config
 from centermask_keras.data.images import read_image
@@ -68,7 +69,7 @@ def photos(coco_tiny, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def slides(tmp_path_factory) -> dict[str, Path]:
     """The same of real microscope images: the samples of the shipped model."""
-    samples = sorted((ROOT / "saved_models" / "nuclei" / "samples").iterdir())
+    samples = files_in("saved_models/nuclei/samples")
     first, second = (Image.open(path).convert("RGB") for path in samples)
     return save_variants(tmp_path_factory.mktemp("slides"), second.transpose(Image.Transpose.ROTATE_90), second, first)
 

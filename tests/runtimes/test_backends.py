@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from project_files import files_in
 
 from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
@@ -33,7 +34,7 @@ FRESH_HEADS = {"class_logits", "centerness_logits", "distances", "local_shape_lo
 def detect(backend: str, model: Path, folder: Path) -> dict[str, np.ndarray]:
     """Run a model in a process with a backend, which also writes `model.weights.h5` in the folder."""
     folder.mkdir()
-    images = sorted((SHIPPED / "samples").glob("*.png"))[:2]
+    images = files_in("saved_models/nuclei/samples")[:2]
     files = [folder / "found.npz", folder / "model.weights.h5", *images]
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from project_files import files_in
 
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
@@ -158,7 +159,7 @@ def nuclei_files(tmp_path_factory):
     from centermask_keras.export.export import export_run
 
     folder = tmp_path_factory.mktemp("files") / "nuclei"
-    samples = sorted((ROOT / "saved_models" / "nuclei" / "samples").iterdir())
+    samples = files_in("saved_models/nuclei/samples")
     export_run(ROOT / "saved_models" / "nuclei", folder, ("tflite", "onnx"), samples)
     return folder
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from project_files import files_in
 
 import centermask_keras as cm
 from centermask_keras.cli import main
@@ -13,7 +14,7 @@ from centermask_keras.evaluation.coco import evaluate_coco
 ROOT = Path(__file__).parents[2]
 NUCLEI = ROOT / "saved_models" / "nuclei"
 SPLIT = json.loads((ROOT / "benchmarks" / "nuclei_split.json").read_text())
-SAMPLES = sorted((NUCLEI / "samples").iterdir())
+SAMPLES = files_in("saved_models/nuclei/samples")
 
 
 @pytest.fixture(scope="module")

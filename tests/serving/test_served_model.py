@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from project_files import files_in
 from serving.stand_in import GrpcServer, RestServer, answer_with
 
 from centermask_keras.cli import main
@@ -24,9 +25,7 @@ def local():
 
 @pytest.fixture(scope="module")
 def samples():
-    from pathlib import Path
-
-    return sorted(Path(MODEL, "samples").glob("*.png"))
+    return files_in("saved_models/nuclei/samples")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import gc
 import importlib.util
 import json
 import multiprocessing
-import os
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +42,7 @@ def config(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("grain") is None and not os.environ.get("CI"), reason="PyGrain is not installed"
-)
+@pytest.mark.skipif(importlib.util.find_spec("grain") is None, reason="could not import 'grain'")
 def test_processes_train_what_threads_train(config, tmp_path, monkeypatch):
     """Interrupted in the middle of an epoch, and continued with another number of processes."""
     steps = config.model_copy(
