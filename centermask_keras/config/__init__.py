@@ -23,6 +23,7 @@ from centermask_keras.config.sections import (
     TrainConfig,
 )
 from centermask_keras.errors import ConfigError
+from centermask_keras.shipped import find_config
 
 
 class Config(Section):
@@ -121,7 +122,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a configuration file and apply overrides.
 
     Args:
-        path: JSON file with every key of `Config`.
+        path: JSON file with every key of `Config`, or the name of a shipped configuration (`dla34`).
         overrides: `"a.b=v"` strings; `v` is read as JSON and, if it is none, taken as text.
 
     Raises:
@@ -129,7 +130,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = find_config(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"{path}: expected a readable JSON configuration, received: {reason}") from None
