@@ -6,6 +6,7 @@ import os
 import sys
 
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.packages import install_hint
 
 
 def start_backend(*, find_devices: bool = True) -> None:
@@ -30,8 +31,8 @@ def start_backend(*, find_devices: bool = True) -> None:
         raise CenterMaskError(f"KERAS_BACKEND: expected tensorflow, jax or torch, received: {error}") from None
     except ModuleNotFoundError as error:
         raise CenterMaskError(
-            f"expected the package {error.name}, received none. pip install it, or predict with an exported .tflite or "
-            ".onnx file, which needs neither TensorFlow nor Keras"
+            f"expected the package {error.name}, received none. {install_hint(error)}, or predict with an exported "
+            ".tflite or .onnx file, which needs neither TensorFlow nor Keras"
         ) from None
     finally:
         os.dup2(before, 2)

@@ -10,18 +10,18 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 
+from centermask_keras import shipped
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.errors import CenterMaskError, InterruptedTraining
+from centermask_keras.errors import InterruptedTraining
 from centermask_keras.evaluation.pictures import draw_examples
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
 from centermask_keras.training.fit import train
 
-CONFIG = Path("configs/demo.json")
-"""Relative to the working directory: the demo runs from a checkout."""
+CONFIG = "demo"
 TRAIN_IMAGES = 2000
 VAL_IMAGES = 100
 PICTURES = 4
@@ -32,21 +32,19 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
 
     Args:
         run_dir: where the run goes; its dataset goes to `data` in it. An earlier demo there is replaced.
-        overrides: `a.b=v` for `configs/demo.json`.
+        overrides: `a.b=v` for the shipped configuration `demo`.
         console: where the stages are told.
 
     Returns:
         The report: `mask_ap`, `box_ap` and the other COCO figures, `seconds` per stage, `dataset` statistics.
     """
-    if not CONFIG.is_file():
-        raise CenterMaskError(f"{CONFIG}: expected in the working directory; run the demo from a checkout's root")
     data = run_dir / "data"
     paths = [
         f"data.{split}.{key}={json.dumps(str(data / name))}"
         for split in ("train", "val")
         for key, name in (("annotations", f"{split}.json"), ("images", split))
     ]
-    config = load_config(CONFIG, [*paths, *overrides])
+    config = load_config(shipped.configs()[CONFIG], [*paths, *overrides])
     seconds: dict[str, float] = {}
 
     begin = time.perf_counter()
@@ -56,13 +54,14 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
 
     model = config.model
     console.print(
-        f"\\[3/5] training {CONFIG} ({model.backbone}, {config.data.input_hw[0]} px, {model.dtype_policy})",
+        f"\\[3/5] training configuration {CONFIG} "
+        f"({model.backbone}, {config.data.input_hw[0]} px, {model.dtype_policy})",
         highlight=False,
         soft_wrap=True,
     )
     begin = time.perf_counter()
     try:
-        train(config, name=str(CONFIG), run_dir=run_dir, overwrite=True, console=console)
+        train(config, name=CONFIG, run_dir=run_dir, overwrite=True, console=console)
     except InterruptedTraining:
         raise InterruptedTraining("stopped by SIGTERM; the demo begins anew with the same command") from None
     seconds["training"] = time.perf_counter() - begin

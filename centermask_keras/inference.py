@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from centermask_keras.config import Config, load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.objects import Category
+from centermask_keras.packages import install_hint
 from centermask_keras.predictor import Predictor
+from centermask_keras.shipped import find_model
 
 if TYPE_CHECKING:
     from centermask_keras.detectors import CenterMask
@@ -43,8 +45,8 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None
     """Load a model in the runtime that it is made for.
 
     Args:
-        path: a run folder or a shipped model (`config.json`, `model.weights.h5`, `run.json`); or what
-            `centermask export` wrote: a SavedModel (`NAME/1`, or `NAME` for its highest version), a .tflite or an
+        path: the name of a shipped model (`nuclei`); a run folder (`config.json`, `model.weights.h5`, `run.json`); or
+            what `centermask export` wrote: a SavedModel (`NAME/1`, or `NAME` for its highest version), a .tflite or an
             .onnx file.
         overrides: `a.b=v` changes to the configuration of a run folder (see `load_config`).
         threads: CPU threads of a .tflite or .onnx file, all if not given; TensorFlow has settings of its own.
@@ -53,7 +55,7 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None
         CenterMaskError: a file is missing or does not fit the others; the runtime is not installed; changes to what
             was exported.
     """
-    path = Path(path)
+    path = find_model(path)
     overrides = [overrides] if isinstance(overrides, str) else list(overrides)
     runtime = find_runtime(path)
     if overrides and runtime != "keras":
@@ -75,7 +77,9 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None
             case _:
                 return _load_run(path, overrides)
     except ModuleNotFoundError as error:
-        raise CenterMaskError(f"{path}: expected the package {error.name}, received none. pip install it") from None
+        raise CenterMaskError(
+            f"{path}: expected the package {error.name}, received none. {install_hint(error)}"
+        ) from None
 
 
 def find_runtime(path: Path) -> str:

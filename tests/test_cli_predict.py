@@ -17,11 +17,11 @@ main(sys.argv[1:])
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("runs/mistyped", "runs/mistyped: expected a run folder with config.json, received none"),
-        ("mistyped.tflite", "mistyped.tflite: expected a file, received none"),
+        ("runs/mistyped", "runs/mistyped: expected a run folder or an exported model, received none. Names of"),
+        ("mistyped.tflite", "mistyped.tflite: expected a run folder or an exported model, received none. Names of"),
         (
             "saved_models/nuclei",
-            "expected the package keras, received none. pip install it, or predict with",
+            "expected the package keras, received none. pip install keras, or predict with",
         ),
     ],
 )

@@ -14,6 +14,8 @@ NAME = "centermask_keras"
 # A module imports only what stands above it here, or what belongs to its own entry.
 ORDER = (
     "errors",
+    "packages",
+    "shipped",
     "backend",
     "_cv2",
     "cores",
@@ -58,7 +60,8 @@ USES_CV2 = {"_cv2"}
 USES_JAX = {"training.averaging", "runtimes.keras"}
 USES_TORCH = {"importers.checkpoint"}
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
-WITHOUT_KERAS |= {"cores", "inference_config", "coco_categories", "input_images", "prediction_files"}
+WITHOUT_KERAS |= {"packages", "shipped", "cores", "inference_config", "coco_categories"}
+WITHOUT_KERAS |= {"input_images", "prediction_files"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.description", "inference"}
 
 MAX_FILE_LINES = 400

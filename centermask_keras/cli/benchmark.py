@@ -13,10 +13,11 @@ from centermask_keras.cli.output import write_json
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.input_images import find_images, own_images
+from centermask_keras.shipped import find_config, find_model
 
 
 def benchmark_command(
-    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or shipped model.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or name of a shipped model.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="A configuration, with random weights.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of images; default: those of its validation set.")] = None,
     batch_size: Annotated[int, typer.Option(help="The larger of the two batches; the other one is 1.", min=1)] = 8,
@@ -32,14 +33,15 @@ def benchmark_command(
     from centermask_keras.evaluation.benchmark import benchmark_precisions, stage_table
     from centermask_keras.inference import check_run_folder
 
+    model = find_config(config) if run is None else find_model(run)
     if run is not None:
-        check_run_folder(run)
-    source = config or run / "config.json"
+        check_run_folder(model)
+    source = model if run is None else model / "config.json"
     loaded = load_config(source, set_)
     paths = find_images([str(images)]) if images else own_images(source.parent, loaded)
     device = describe_device()
     print("   ".join(f"{name} {value}" for name, value in device.items()))
-    rows = benchmark_precisions(run or config, paths, overrides=set_, batch_size=batch_size, repeats=repeats)
+    rows = benchmark_precisions(model, paths, overrides=set_, batch_size=batch_size, repeats=repeats)
     height, width = loaded.data.input_hw
     print(f"input {height} x {width}, {loaded.model.max_detections} detections per image, all of them pasted")
     print(stage_table(rows))

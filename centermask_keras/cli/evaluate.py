@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_command(
-    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or shipped model.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", "--model", help="Run folder or name of a shipped model.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Configuration of --weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A *.weights.h5 file.")] = None,
     results: Annotated[Path | None, typer.Option(help="COCO results to score instead of a model.")] = None,
@@ -34,7 +34,9 @@ def evaluate_command(
     from_coco: Annotated[
         bool, typer.Option("--from-coco", help="Score COCO's 80 categories on an LVIS file (the paper's Table 4).")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the files; default RUN/eval.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; default RUN/eval, of a named model runs/NAME/eval.")
+    ] = None,
     set_: Overrides = [],  # noqa: B006
     json_: JsonOption = None,
 ) -> None:

@@ -14,12 +14,13 @@ from centermask_keras.cli.options import Overrides
 from centermask_keras.config import load_config
 from centermask_keras.export.formats import THREADS, TITLES
 from centermask_keras.input_images import find_images, own_images
+from centermask_keras.shipped import find_model
 
 Format = StrEnum("Format", {name: name for name in (*TITLES, "all")})
 
 
 def export_command(
-    run: Annotated[Path, typer.Option("--run", "--model", help="Run folder or shipped model.")],
+    run: Annotated[Path, typer.Option("--run", "--model", help="Run folder or name of a shipped model.")],
     to: Annotated[Path, typer.Option(help="Folder for the files, which take its name.")],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.all,
     images: Annotated[Path | None, typer.Option(help="Real images to calibrate and to check with.")] = None,
@@ -28,6 +29,7 @@ def export_command(
     """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
     from centermask_keras.inference import check_run_folder
 
+    run = find_model(run)
     check_run_folder(run)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(THREADS))  # read as TensorFlow starts
     start_backend()

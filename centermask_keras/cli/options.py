@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
+ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration: a file, or the name of a shipped one.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 

@@ -13,6 +13,7 @@ from centermask_keras.cli.options import Ids, Inputs, Out, Overrides, Score
 from centermask_keras.cli.output import progress_bar
 from centermask_keras.inference_config import SCORE_THRESHOLD
 from centermask_keras.input_images import find_images
+from centermask_keras.shipped import find_model
 
 if TYPE_CHECKING:
     from centermask_keras.predictor import Predictor
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def predict_command(
     inputs: Inputs,
-    model: Annotated[Path, typer.Option("--model", "--run", help="Run folder, SavedModel folder, .tflite or .onnx.")],
+    model: Annotated[
+        Path, typer.Option("--model", "--run", help="Run folder, shipped model, SavedModel, .tflite, .onnx.")
+    ],
     out: Out,
     score: Score = SCORE_THRESHOLD,
     annotations: Ids = None,
@@ -32,6 +35,7 @@ def predict_command(
     from centermask_keras.inference import check_run_folder, find_runtime, load
     from centermask_keras.prediction_files import read_ids
 
+    model = find_model(model)
     if find_runtime(model) == "keras":
         check_run_folder(model)
         start_backend()

@@ -13,6 +13,7 @@ from centermask_keras.config.complete import Config
 from centermask_keras.config.explain import describe_document, explain, shorten
 from centermask_keras.config.formats import find_moved, moved_to, upgrade
 from centermask_keras.errors import ConfigError
+from centermask_keras.shipped import find_config
 
 RUN_CONFIG, RUN_RECORD = "config.json", "run.json"
 """Files of a run folder: the configuration beside the record is a program's."""
@@ -25,15 +26,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Args:
         path: a JSON file with every key of `Config`; or with the keys `base` (a complete file, by its path from this
-            one) and `changes` (from `"a.b"` to the value there); or the `config.json` of a run folder of this or
-            any earlier version.
+            one or by a shipped name) and `changes` (from `"a.b"` to the value there); or the `config.json` of a run
+            folder of this or any earlier version. Or the name of a shipped configuration (`dla34`).
         overrides: `"a.b=v"` strings; `v` is read as JSON and, if it is none, taken as text.
 
     Raises:
         ConfigError: `FILE: json.path: expected ..., received ...`, one line per mistake.
     """
-    path = Path(path)
-    return _build(_read_values(path), str(path), overrides)
+    found = find_config(path)
+    return _build(_read_values(found), str(path), overrides)
 
 
 def load_stored_config(path: str | Path) -> Config:
@@ -91,7 +92,8 @@ def _resolve_base(values: dict[str, Any], path: Path) -> dict[str, Any]:
             f'{path}: expected {{"base": FILE, "changes": {{"a.b": value}}}} and no other key, received the keys '
             f"{shorten(', '.join(values))}"
         )
-    base_path = path.parent / base
+    beside = path.parent / base
+    base_path = beside if beside.exists() else find_config(base)
     document = _read_document(base_path)
     if "base" in document:
         raise ConfigError(f"{path}: base: expected a complete file, received {shorten(base)}, which has a base itself")

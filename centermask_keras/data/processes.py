@@ -28,6 +28,7 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.rows import Share, make_train_batch
 from centermask_keras.data.sample import Row, SampleCounters
 from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.packages import install_hint
 
 CAUSES = {
     signal.SIGKILL: "most often the system ends one when memory runs out. Try fewer of them",
@@ -191,7 +192,7 @@ def _import_grain(config: Config) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"data.processes: expected 0 without the package {error.name}, received {config.data.processes}. "
-            "pip install 'centermask-keras[processes]'"
+            f"{install_hint(error)}"
         ) from None
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # PyGrain reads its own, whose defaults hold, and refuses before that

@@ -21,6 +21,7 @@ from centermask_keras.evaluation.validation_set import load_validation_set
 from centermask_keras.inference import build, check_run_folder, load, load_weights
 from centermask_keras.objects import Category, categories_of
 from centermask_keras.predictor import Predictor
+from centermask_keras.shipped import find_model
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,31 @@ def evaluate_to_files(
     """Evaluate a model by masks, boxes and boundaries, and write the files of the evaluation.
 
     Args:
-        run: a run folder or a shipped model; or, in its place, `config` and `weights`.
-        config: a configuration file.
+        run: a run folder or the name of a shipped model; or, in its place, `config` and `weights`.
+        config: a configuration file, or the name of a shipped one.
         weights: a *.weights.h5 file for it.
         overrides: `a.b=v` changes to the configuration.
         annotations: annotations to score on; the validation set of the configuration if not given.
         images: folder of their images.
         backend: the scorer (see `evaluate_coco`).
         from_coco: a model of COCO's categories on an LVIS file (see `evaluate_coco_on_lvis`).
-        out: folder for the files; `eval` beside the weights if not given.
+        out: folder for the files; if not given, `eval` beside the weights, of a named model `runs/NAME/eval`.
         progress: told about every batch.
 
     Raises:
         CenterMaskError: a file is missing or does not fit the others.
     """
+    folder = weights.parent if run is None else find_model(run)
     if run is not None:
-        check_run_folder(run)
-    source = config or run / "config.json"
+        check_run_folder(folder)
+    source = config or folder / "config.json"
     loaded = load_config(source, overrides)
     dataset = load_validation_set(loaded, str(source), annotations, images, other_classes=from_coco)
     categories = [Category(*row) for row in coco_categories().items()] if from_coco else categories_of(dataset)
-    predictor = load(run, overrides) if run is not None else _build_with_weights(loaded, weights, categories)
-    out = out or (run or weights.parent) / "eval"
+    predictor = load(folder, overrides) if run is not None else _build_with_weights(loaded, weights, categories)
+    if out is None:
+        by_name = run is not None and not run.exists()  # a shipped model lies where packages are installed
+        out = (Path("runs") / run if by_name else folder) / "eval"
     out.mkdir(parents=True, exist_ok=True)
     evaluation = evaluate_model(
         predictor,

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.packages import install_hint
 
 TITLES = {"saved_model": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}
 """The formats, and their names for people."""
+TOGETHER = {
+    "saved_model": (),
+    "tflite": ("ai_edge_litert", "ai_edge_quantizer", "tf2onnx"),
+    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+}
+"""The modules that a format needs beside TensorFlow, to be written and run."""
 THREADS = 2
 """CPU threads that the files are timed on."""
 
@@ -29,7 +36,7 @@ def import_exporter(name: str) -> Callable[..., dict[str, Path]]:
                 from centermask_keras.export.onnx import export_onnx as exporter
     except ModuleNotFoundError as error:
         raise CenterMaskError(
-            f"{TITLES[name]}: expected the package {error.name}, received none. pip install 'centermask-keras[export]'"
+            f"{TITLES[name]}: expected the package {error.name}, received none. {install_hint(error, TOGETHER[name])}"
         ) from None
     return exporter
 

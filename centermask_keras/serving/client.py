@@ -17,11 +17,13 @@ from centermask_keras.data.images import decode_image
 from centermask_keras.errors import ImageError, ServingError
 from centermask_keras.geometry.transform import IDENTITY
 from centermask_keras.objects import Result, to_objects
+from centermask_keras.packages import install_hint
 from centermask_keras.predictor import ImageLike, Predictor, check_array
 from centermask_keras.runtimes.description import parse_description
 from centermask_keras.serving.replies import check_reply
 
 DEADLINE = 60.0  # seconds; the first request after a start without warm-up builds the graph
+GRPC_MODULES = ("grpc", "tensorflow_serving")
 FORMS = "http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME"
 
 
@@ -62,7 +64,7 @@ def connect(url: str, *, deadline: float = DEADLINE) -> Connection:
 
         return RestConnection(url, deadline=deadline)
     except ModuleNotFoundError as error:
-        cure = "the packages of the client (pip install 'centermask-keras[serving]')"
+        cure = f"the packages of the client ({install_hint(error, GRPC_MODULES if 'grpc' in scheme else ())})"
         raise ServingError(url, cure, f"no module {error.name}") from None
 
 

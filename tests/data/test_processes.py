@@ -190,9 +190,7 @@ def test_every_end_is_explained(code, expected):
 def test_a_missing_package_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     check_start(configure(processes=0))
-    expected = (
-        "data.processes: expected 0 without the package grain, received 2. pip install 'centermask-keras[processes]'"
-    )
+    expected = "data.processes: expected 0 without the package grain, received 2. pip install grain"
     with pytest.raises(ConfigError, match=re.escape(expected)):
         check_start(configure())
 

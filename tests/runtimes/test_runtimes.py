@@ -80,7 +80,7 @@ def test_what_is_wrong_with_a_description_is_said(values, change, message):
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx"])
 def test_files_that_are_not_there_or_not_ours(tmp_path, name):
     path = tmp_path / name
-    with pytest.raises(CenterMaskError, match="expected a file, received none"):
+    with pytest.raises(CenterMaskError, match="expected a run folder or an exported model, received none"):
         load(path)
     path.write_bytes(b"something else")
     with pytest.raises(CenterMaskError, match=name):
