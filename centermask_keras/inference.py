@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from centermask_keras.errors import CenterMaskError
 from centermask_keras.objects import Category
 from centermask_keras.packages import install_hint
 from centermask_keras.predictor import Predictor
+from centermask_keras.runtimes import FILE_RUNTIMES
 from centermask_keras.shipped import find_model
 
 if TYPE_CHECKING:
@@ -62,20 +64,15 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None
         raise CenterMaskError(f"{path}: expected no changes to an exported model, received {overrides[0]}. Export anew")
     try:
         match runtime:
-            case "tflite":
-                from centermask_keras.runtimes.tflite import TFLitePredictor
-
-                return TFLitePredictor(path, threads)
-            case "onnx":
-                from centermask_keras.runtimes.onnx import ONNXPredictor
-
-                return ONNXPredictor(path, threads)
+            case "keras":
+                return _load_run(path, overrides)
             case "saved_model":
                 from centermask_keras.runtimes.saved_model import SavedModelPredictor
 
                 return SavedModelPredictor(_newest_version(path) or path)
             case _:
-                return _load_run(path, overrides)
+                module = import_module(f"centermask_keras.runtimes.{runtime}")
+                return getattr(module, FILE_RUNTIMES[path.suffix])(path, threads)
     except ModuleNotFoundError as error:
         raise CenterMaskError(
             f"{path}: expected the package {error.name}, received none. {install_hint(error)}"
@@ -83,8 +80,8 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, threads: int | None
 
 
 def find_runtime(path: Path) -> str:
-    """Tell what runs the model at a path: `tflite`, `onnx`, `saved_model`, or `keras` for everything else."""
-    if path.suffix in (".tflite", ".onnx"):
+    """Return what runs the model at a path: the name of a module of `runtimes/`, `keras` for everything else."""
+    if path.suffix in FILE_RUNTIMES:
         if not path.is_file():
             raise CenterMaskError(f"{path}: expected a file, received none")
         return path.suffix[1:]

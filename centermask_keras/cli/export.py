@@ -12,11 +12,11 @@ import typer
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import Overrides
 from centermask_keras.config import load_config
-from centermask_keras.export.formats import THREADS, TITLES
+from centermask_keras.export.formats import FORMATS, THREADS
 from centermask_keras.input_images import find_images, own_images
 from centermask_keras.shipped import find_model
 
-Format = StrEnum("Format", {name: name for name in (*TITLES, "all")})
+Format = StrEnum("Format", {name: name for name in (*FORMATS, "all")})
 
 
 def export_command(
@@ -40,7 +40,7 @@ def export_command(
 
     loaded = load_config(run / "config.json", set_)
     paths = own_images(run, loaded) if images is None else find_images([str(images)])
-    formats = list(TITLES) if format_ is Format.all else [format_.value]
+    formats = list(FORMATS) if format_ is Format.all else [format_.value]
     print(table_header())
     export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
     if "saved_model" in formats:

@@ -35,7 +35,7 @@ def export_run(
     Args:
         run: the folder.
         folder: where the files go; its name is theirs.
-        formats: keys of `TITLES`.
+        formats: keys of `FORMATS`.
         images: real images, to calibrate int8 and to prove the files with.
         overrides: changes to the configuration; `eval.resize=letterbox` fixes the size of the input to `data.input_hw`.
         progress: told about each file once it is proven.

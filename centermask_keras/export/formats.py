@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.packages import install_hint
 
-TITLES = {"saved_model": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}
-"""The formats, and their names for people."""
-TOGETHER = {
-    "saved_model": (),
-    "tflite": ("ai_edge_litert", "ai_edge_quantizer", "tf2onnx"),
-    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+
+class ExportFormat(NamedTuple):
+    """A format; `export/NAME.py` writes it with `export_NAME`.
+
+    Attributes:
+        title: its name for people.
+        modules: what is imported beside TensorFlow to write and to run it.
+    """
+
+    title: str
+    modules: tuple[str, ...]
+
+
+FORMATS = {
+    "saved_model": ExportFormat("SavedModel", ()),
+    "tflite": ExportFormat("TFLite", ("ai_edge_litert", "ai_edge_quantizer", "tf2onnx")),
+    "onnx": ExportFormat("ONNX", ("tf2onnx", "onnx", "onnxruntime")),
 }
-"""The modules that a format needs beside TensorFlow, to be written and run."""
 THREADS = 2
 """CPU threads that the files are timed on."""
 
@@ -26,19 +38,13 @@ def import_exporter(name: str) -> Callable[..., dict[str, Path]]:
     Raises:
         CenterMaskError: a package is not installed.
     """
+    title, modules = FORMATS[name]
     try:
-        match name:
-            case "saved_model":
-                from centermask_keras.export.saved_model import export_saved_model as exporter
-            case "tflite":
-                from centermask_keras.export.tflite import export_tflite as exporter
-            case "onnx":
-                from centermask_keras.export.onnx import export_onnx as exporter
+        return getattr(import_module(f"centermask_keras.export.{name}"), f"export_{name}")
     except ModuleNotFoundError as error:
         raise CenterMaskError(
-            f"{TITLES[name]}: expected the package {error.name}, received none. {install_hint(error, TOGETHER[name])}"
+            f"{title}: expected the package {error.name}, received none. {install_hint(error, modules)}"
         ) from None
-    return exporter
 
 
 def check_name(folder: Path) -> str:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from centermask_keras import __version__
-from centermask_keras.export.formats import THREADS, TITLES
+from centermask_keras.export.formats import FORMATS, THREADS
 from centermask_keras.export.parity import TOLERANCES, Parity
 from centermask_keras.export.saved_model import image_limit
 from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
+from centermask_keras.packages import PACKAGES
 from centermask_keras.runtimes.description import Description, describe_input
 
 RECORD = "export.json"
-PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "tf2onnx", "onnx", "onnxruntime")
+VERSIONS_OF = ("tensorflow", "keras", "numpy", *(module for row in FORMATS.values() for module in row.modules))
+"""Modules whose packages write and run exports."""
 FILES = {
     "in": {
         "image_bytes": "string [B], files of any sizes: JPEG, PNG, BMP (8, 24 or 32 bits, without run lengths) or WebP "
@@ -77,7 +79,7 @@ class Exported:
     """One written file (or SavedModel folder).
 
     Attributes:
-        format: key of `TITLES`.
+        format: key of `FORMATS`.
         precision: `fp32`, `fp16`, `dynamic` or `int8`.
         path: where it is.
         parity: how far it is from Keras.
@@ -91,7 +93,7 @@ class Exported:
     @property
     def title(self) -> str:
         """Format and precision, for people."""
-        return f"{TITLES[self.format]} {self.precision}"
+        return f"{FORMATS[self.format].title} {self.precision}"
 
     @property
     def faults(self) -> list[str]:
@@ -109,16 +111,16 @@ def write_record(folder: Path, run: Path, description: Description, done: Sequen
         "signatures": {row.format: signatures(row.format, description.config) for row in done},
         "most_pixels": image_limit(description.config)["most_pixels"],
         "files": [_file_record(exported, folder) for exported in done],
-        "versions": {"centermask-keras": __version__, "python": platform.python_version(), **_versions(PACKAGES)},
+        "versions": {"centermask-keras": __version__, "python": platform.python_version(), **_versions(VERSIONS_OF)},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
 
 
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Look up the installed ones of some packages."""
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    """Look up the versions of the packages of some modules, those that are installed."""
     found = {}
-    for package in packages:
+    for package in dict.fromkeys(PACKAGES.get(module, module) for module in modules):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -14,7 +14,7 @@ from project_files import files_in
 from centermask_keras.config import load_config
 from centermask_keras.data.images import read_image
 from centermask_keras.export.export import export_run
-from centermask_keras.export.formats import TITLES
+from centermask_keras.export.formats import FORMATS
 from centermask_keras.export.parity import TOLERANCES, Tolerance, find_rows
 from centermask_keras.export.record import Exported
 from centermask_keras.inference import build, load
@@ -170,7 +170,7 @@ def cells_of(detector, key: str, canvases: np.ndarray) -> np.ndarray:
 
 
 def export_all(
-    run: Path, folder: Path, images: dict[str, Path], tolerances: dict[str, Tolerance], formats=TITLES
+    run: Path, folder: Path, images: dict[str, Path], tolerances: dict[str, Tolerance], formats=FORMATS
 ) -> ExportedModel:
     """Export a run in every format; the export itself holds its files to Keras."""
     used = [path for name, path in images.items() if name not in ("nothing", "one_pixel_high")]

@@ -15,7 +15,7 @@ from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export import export
 from centermask_keras.export.export import export_run, spread
-from centermask_keras.export.formats import TITLES, check_name, import_exporter
+from centermask_keras.export.formats import FORMATS, check_name, import_exporter
 from centermask_keras.export.parity import TOLERANCES, compare
 from centermask_keras.export.record import RECORD, signatures, size_of, table_header, table_row, write_record
 from centermask_keras.inference import load
@@ -23,7 +23,7 @@ from centermask_keras.inference_config import to_inference_config
 from centermask_keras.runtimes.description import Description, parse_description
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
-FORMATS = ["SavedModel fp32", "TFLite fp32", "ONNX fp32", "TFLite fp16", "TFLite dynamic", "TFLite int8"]
+FILES = ["SavedModel fp32", "TFLite fp32", "ONNX fp32", "TFLite fp16", "TFLite dynamic", "TFLite int8"]
 
 
 @pytest.fixture(params=MODELS)
@@ -31,7 +31,7 @@ def model(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("title", FORMATS)
+@pytest.mark.parametrize("title", FILES)
 def test_exported_files_agree_with_keras(model, title):
     exported = model.files[title]
     parity = compare(model.reference, load(exported.path), model.canvases)
@@ -62,7 +62,7 @@ def test_the_record_says_what_was_exported(demo):
     assert record["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     assert record["class_names"] == [category.name for category in demo.predictor.categories]
     assert record["versions"]["tensorflow"] and record["most_pixels"] == 8192 * 8192
-    assert set(record["signatures"]) == set(TITLES)
+    assert set(record["signatures"]) == set(FORMATS)
     assert record["signatures"]["tflite"]["serving_default"]["in"]["images"].startswith("uint8 [1, 128, 128, 3]")
     assert record["signatures"]["onnx"]["in"]["images"].startswith("uint8 [B, 128, 128, 3]")
     assert "train" not in json.dumps(record["config"])
@@ -91,7 +91,7 @@ def nuclei_config():
 
 
 def test_packages_that_are_not_installed_have_no_version(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr("centermask_keras.export.record.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("centermask_keras.export.record.VERSIONS_OF", ("numpy", "no_such_module"))
     description = Description(to_inference_config(demo.predictor.config), demo.predictor.categories)
     write_record(tmp_path, demo.folder.parent / "run", description, [])
     assert set(json.loads((tmp_path / RECORD).read_text())["versions"]) == {"centermask-keras", "python", "numpy"}
@@ -179,7 +179,7 @@ def test_a_format_without_its_packages_says_what_to_install(name, package, monke
 
 
 def test_formats_are_imported_one_by_one():
-    assert [import_exporter(name).__name__ for name in TITLES] == [f"export_{name}" for name in TITLES]
+    assert [import_exporter(name).__name__ for name in FORMATS] == [f"export_{name}" for name in FORMATS]
 
 
 def test_nothing_of_the_training_travels_with_the_files(demo):
