@@ -73,7 +73,7 @@ def test_the_record_says_what_was_exported(demo):
 
 def test_the_table_has_a_row_per_file(demo):
     rows = [table_row(exported) for exported in demo.files.values()]
-    assert len(rows) == len(FORMATS) and {len(row) for row in rows} == {len(table_header())}
+    assert len(rows) == len(FILES) and {len(row) for row in rows} == {len(table_header())}
 
 
 def test_spread_takes_both_ends():
