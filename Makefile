@@ -21,8 +21,9 @@ demo:  ## generate shapes, train a small CenterMask on the CPU, evaluate it, dra
 	  && echo "[1/5] environment .venv ready ($$(($$(date +%s) - start)) s)"
 	@.venv/bin/centermask demo
 
+# Two processes, each with whole files: tests of a file share what is dear to make, a trained model for example.
 test: $(READY)  ## run the fast tests
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # A process for each folder: TensorFlow keeps the memory of the largest network that a process has run.
 test-slow: $(READY)  ## run the slow tests

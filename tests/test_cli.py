@@ -162,6 +162,7 @@ def read_figures(path: Path) -> dict[str, str]:
     return {key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_of_shards_are_those_of_image_files(trained, shapes, shards, tmp_path):
     run("train", "--config", str(DEMO), "--run", str(tmp_path / "run"), *on_shapes(shapes), *on_shards(shards))
     figures = [read_figures(folder / "metrics.csv") for folder in (trained, tmp_path / "run")]

@@ -182,7 +182,8 @@ def test_whole_training_step_compiles_under_xla_and_agrees(deformable):
     assert second[0] == pytest.approx(second[1], rel=1e-2)
 
 
-@pytest.mark.parametrize("deformable", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deformable", [False, True])
 def test_small_training_step_in_bfloat16_compiles_under_xla(deformable):
     config = small_config('model.dtype_policy="mixed_bfloat16"', f"model.deformable={json.dumps(deformable)}")
     batch = {key: tf.constant(value) for key, value in make_batch(config).items()}
@@ -193,6 +194,7 @@ def test_small_training_step_in_bfloat16_compiles_under_xla(deformable):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_the_compiled_step_takes_batches_of_different_padding():
     """The pipeline pads each batch to its own number of objects: N is unknown until the step runs."""
     config = small_config()

@@ -62,6 +62,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_networks_of_several_stacks_or_levels_are_timed_as_well(name):
     small = ["data.input_hw=[128, 128]", "model.head_channels=32", "model.num_classes=3", "model.max_detections=10"]
@@ -85,6 +86,7 @@ def test_the_table_has_a_row_for_each_setting():
     assert len(lines) == 3 and lines[1].split()[-7:] == ["1.2"] * 7 and lines[0].split()[-1] == "img/s"
 
 
+@pytest.mark.slow
 def test_the_command_writes_both_precisions_and_batches(tmp_path):
     out = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as stop:

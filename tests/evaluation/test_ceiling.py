@@ -71,6 +71,7 @@ def test_ceiling_of_16_photos_is_high_and_needs_the_saliency(coco_tiny, config):
     assert mask_ap(config, annotations, change=flatten_saliency) < whole - 0.01
 
 
+@pytest.mark.slow
 def test_ceiling_of_fcos(coco_tiny):
     """At a stride of 4: the cells of 8 pixels are made for 800 x 1344."""
     overrides = ["data.input_hw=[512, 512]", "data.multi_scale_hw=null", "eval.resize=letterbox", "model.stride=4"]

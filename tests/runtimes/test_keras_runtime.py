@@ -45,7 +45,7 @@ assert np.abs(changed["scores"] - first["scores"]).max() > 1e-4
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_batch_is_one_pass_of_the_compiled_network(backend):
     pytest.importorskip(backend)
     environment = os.environ | {"KERAS_BACKEND": backend}

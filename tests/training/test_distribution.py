@@ -101,6 +101,7 @@ def test_two_replicas_of_which_one_has_no_object_give_what_one_gives(one, tmp_pa
         assert weight_difference(one, two, kind=kind) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_after_they_are_added_up(one, tmp_path):
     options = ["clip=1.0", "learning_rate=0.1", "l2=0"]  # what decays is added after the clipping
     clipped = run_both(tmp_path, options, [*options, *TWO])
@@ -139,6 +140,7 @@ def test_accumulation_is_the_larger_batch_where_counts_are_equal_and_statistics_
     assert gradient_difference(*run_both(tmp_path, frozen, [*frozen, "accumulation=2"])) > 0.01
 
 
+@pytest.mark.slow
 def test_jax_compiled_takes_the_steps_of_tensorflow(one, tmp_path):
     pytest.importorskip("jax")
     jax = run(tmp_path, f"weights={one['path']}", "jit_compile=true", backend="jax")
