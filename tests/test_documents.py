@@ -104,7 +104,7 @@ def test_paths_in_documented_commands_are_the_projects_or_ignored_by_git(tmp_pat
     commands = documented_commands([ROOT / "README.md", *files_in("docs", ".md")])
     words = {word for line in commands for word in shlex.split(line)[1:] if "=" not in word}
     paths = {word for word in words if re.search(r"^\w[^:]*(/|\.[a-z]\w+$)", word)}
-    assert {"configs/mine.json", "exported/mine", "my_train.json", "out/", "photos/*.jpg", "shards/train"} <= paths
+    assert {"mine.json", "exported/mine", "my_train.json", "out/", "photos/*.jpg", "shards/train"} <= paths
     places = {place for path in project_files() for place in (path, *path.parents)}
     others = {path for path in paths if ROOT / path not in places}
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
