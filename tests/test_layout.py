@@ -14,6 +14,7 @@ NAME = "centermask_keras"
 # A module imports only what stands above it here, or what belongs to its own entry.
 ORDER = (
     "errors",
+    "files",
     "_cv2",
     "cores",
     "config",
@@ -49,7 +50,7 @@ TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operations of TensorFlow under its backend
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
-WITHOUT_KERAS |= {"cores", "inference_config"}
+WITHOUT_KERAS |= {"cores", "files", "inference_config"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.metadata", "inference"}
 
 MAX_FILE_LINES = 400

@@ -99,6 +99,12 @@ class CenterNetConfig(_DetectorConfig):
             raise ValueError(f"deformable: expected false with backbone {self.backbone}, received true")
         return self
 
+    @property
+    def center_stride(self) -> int | None:
+        """Input pixels per cell in which only one object of a class can have its centre; None where objects may share
+        one."""
+        return self.stride
+
 
 class FcosConfig(_DetectorConfig):
     """The network and its inference graph: CenterMask on FCOS."""
@@ -112,6 +118,11 @@ class FcosConfig(_DetectorConfig):
     tower_depth: PositiveInt = Field(description="3x3 convolutions of each head before its last block")
     stride: Literal[4, 8] = Field(description="Input pixels per cell of the global saliency")
     least_score: Fraction = Field(description="Classes less probable than this at a location are not looked at")
+
+    @property
+    def center_stride(self) -> int | None:
+        """As in `CenterNetConfig`: here objects may share a cell, the targets choose among them."""
+        return None
 
 
 ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]

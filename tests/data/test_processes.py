@@ -35,8 +35,8 @@ needs_grain = pytest.mark.skipif(
 )
 
 
-def configure(*overrides, processes=2, path="dla34.json"):
-    fixed = ["data.input_hw=[64, 64]", "train.batch_size=4", f"data.processes={processes}"]
+def configure(*overrides, path="dla34.json"):
+    fixed = ["data.input_hw=[64, 64]", "train.batch_size=4"]
     return load_config(CONFIGS / path, [*fixed, *overrides])
 
 
@@ -65,11 +65,11 @@ def wait_until(condition):
 @needs_grain
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_give_the_batches_of_threads_from_any_step(photos, processes):
-    config = configure(processes=processes)
-    threads, made = (make_train_dataset(each, photos) for each in (configure(processes=0), config))
+    config = configure()
+    threads, made = (make_train_dataset(config, photos, processes=count) for count in (0, processes))
     assert made.element_spec == threads.element_spec and made.cardinality() == threads.cardinality()
     assert_same_batches(
-        take_batches(config, photos, 5, start=3), take_batches(configure(processes=0), photos, 5, start=3)
+        take_batches(config, photos, 5, start=3, processes=processes), take_batches(config, photos, 5, start=3)
     )
     assert not worker_ids()
 
@@ -77,7 +77,7 @@ def test_processes_give_the_batches_of_threads_from_any_step(photos, processes):
 @needs_grain
 def test_what_is_left_out_is_counted(photos):
     config, counters = configure("data.max_objects=5"), SampleCounters()
-    batches = iter(make_train_dataset(config, photos, counters=counters))
+    batches = iter(make_train_dataset(config, photos, counters=counters, processes=2))
     next(batches)
     wait_until(lambda: counters.samples >= 12)  # two batches wait for the training
     del batches
@@ -100,7 +100,7 @@ def lvis_in_shards(coco_tiny, tmp_path):
 def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
     annotations, share = lvis_in_shards(coco_tiny, tmp_path), Share(worker=1, workers=2, replicas=4)
     found, expected = (
-        take_batches(configure("train.seed=5", processes=count), annotations, 5, start=2, share=share)
+        take_batches(configure("train.seed=5"), annotations, 5, start=2, share=share, processes=count)
         for count in (2, 0)
     )
     assert_same_batches(found, expected)
@@ -111,7 +111,7 @@ def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
 def test_several_sizes(photos):
     sizes = ["data.multi_scale_hw=[[64, 96], [96, 128]]", "data.augmentation.crop=none"]
     found, expected = (
-        take_batches(configure(*sizes, path="fcos_resnet101.json", processes=count), photos, 6) for count in (2, 0)
+        take_batches(configure(*sizes, path="fcos_resnet101.json"), photos, 6, processes=count) for count in (2, 0)
     )
     assert_same_batches(found, expected)
     assert len({batch["image"].shape for batch in found}) > 1
@@ -122,7 +122,7 @@ def test_paths_are_those_of_the_training(coco_tiny, tmp_path, monkeypatch):
     """A new process begins in the folder where the program began, unless it is told."""
     monkeypatch.chdir(coco_tiny)
     annotations = load("annotations/instances.json", "images")
-    assert len(take_batches(configure(processes=1), annotations, 1)) == 1
+    assert len(take_batches(configure(), annotations, 1, processes=1)) == 1
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
     for processes in (2, 0):
         counters = SampleCounters()
         with pytest.raises(tf.errors.OpError):
-            take_batches(configure(processes=processes), spoiled, 4, counters=counters)
+            take_batches(configure(), spoiled, 4, counters=counters, processes=processes)
         errors.append(counters.error)
     assert [type(error) for error in errors] == [ImageError] * 2
     assert str(errors[0]) == str(errors[1]) and errors[0].args == errors[1].args
@@ -153,7 +153,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
 def test_a_corrupt_file_is_skipped_and_counted(spoiled):
     counters = SampleCounters()
     found, expected = (
-        take_batches(configure("data.on_error=skip", processes=count), spoiled, 4, counters=counters if count else None)
+        take_batches(configure("data.on_error=skip"), spoiled, 4, counters=counters if count else None, processes=count)
         for count in (2, 0)
     )
     assert_same_batches(found, expected)
@@ -163,7 +163,7 @@ def test_a_corrupt_file_is_skipped_and_counted(spoiled):
 @needs_grain
 def test_a_killed_process_is_an_error_and_the_others_end(photos):
     counters = SampleCounters()
-    batches = iter(make_train_dataset(configure(), photos, counters=counters))
+    batches = iter(make_train_dataset(configure(), photos, counters=counters, processes=2))
     next(batches)
     victim, other = worker_ids()
     os.kill(victim, signal.SIGKILL)
@@ -191,12 +191,12 @@ def test_every_end_is_explained(code, expected):
 
 def test_a_missing_package_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    check_start(configure(processes=0))
+    check_start(0)
     expected = (
         "data.processes: expected 0 without the package grain, received 2. pip install 'centermask-keras[processes]'"
     )
     with pytest.raises(ConfigError, match=re.escape(expected)):
-        check_start(configure())
+        check_start(2)
 
 
 PROGRAM = """
@@ -210,8 +210,8 @@ def main():
     from centermask_keras.data.pipeline import make_train_dataset
     folder, config = sys.argv[1:3]
     annotations = load_annotations(f"{folder}/annotations/instances.json", f"{folder}/images")
-    config = load_config(config, ["train.batch_size=4", "data.input_hw=[128, 128]", "data.processes=2"])
-    batches = iter(make_train_dataset(config, annotations))
+    config = load_config(config, ["train.batch_size=4", "data.input_hw=[128, 128]"])
+    batches = iter(make_train_dataset(config, annotations, processes=2))
     next(batches)
     for process in multiprocessing.active_children():
         maps = open(f"/proc/{process.pid}/maps").read()

@@ -210,7 +210,7 @@ def test_the_whole_step_compiles_under_xla_and_agrees_also_at_changing_sizes():
     Deformable convolutions meet XLA in their own tests: in this one they would be most of what is compiled.
     """
     config = small_config()
-    batches = [make_batch(config), make_batch(config.at_size((64, 96)), seed=1)]
+    batches = [make_batch(config), make_batch(small_config("data.input_hw=[64, 96]"), seed=1)]
     for name in ("boxes", "classes", "valid", "masks"):
         batches[1][name] = batches[1][name][:, :4]
     shapes = {
