@@ -118,7 +118,7 @@ TASKS = {
 
 def make_batch(config: Config, data: Path) -> GroundTruth:
     """Make the first training batch of a folder with `annotations/instances.json` and `images/`."""
-    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images")
     return make_train_batch(config, annotations, range(config.train.batch_size), SampleCounters())
 
 

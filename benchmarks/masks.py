@@ -32,7 +32,7 @@ def draw_detections(data: Path, rng: np.random.Generator) -> tuple[np.ndarray, n
 
     Boxes have the size of their object and lie anywhere in the image; the last ones are as large as the image.
     """
-    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd="drop")
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images").under("drop")
     area = np.prod(annotations.boxes[:, 2:] - annotations.boxes[:, :2], axis=1)
     chosen = np.concatenate([rng.choice(len(area), DETECTIONS), np.argsort(area)[-FULL_SIZE:]])
     masks = np.concatenate([draw_mask(annotations, index) for index in chosen])

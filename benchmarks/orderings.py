@@ -157,7 +157,7 @@ def make_config(model: str, data: Path, *, epochs: int, seed: int) -> Config:
 def load_split(config: Config, split: str) -> Annotations:
     """Load the annotations of "train" or "val"."""
     dataset = getattr(config.data, split)
-    return load_annotations(dataset.annotations, dataset.images, crowd=config.data.crowd)
+    return load_annotations(dataset.annotations, dataset.images).under(config.data.crowd)
 
 
 def larger_share(annotations: Annotations, side: float) -> float:

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
     config = make_config(arguments.data, arguments.epochs, arguments.backbone)
-    dataset = load_annotations(config.data.val.annotations, config.data.val.images, crowd=config.data.crowd)
+    dataset = load_annotations(config.data.val.annotations, config.data.val.images)
     ceiling = measure_ceiling(config, dataset)
     print(f"ceiling {ceiling['both']:.3f}   shape alone {ceiling['local_shape']:.3f}", flush=True)
     result = train(config, name="overfit", run_dir=arguments.run, console=Console(width=160))

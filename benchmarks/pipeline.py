@@ -3,7 +3,7 @@
     python benchmarks/pipeline.py --data coco_train
     python benchmarks/pipeline.py --data coco_train --processes 2
 
-Some threads make the batches, or processes do (`data.processes`), and nothing else runs; from image files and from
+Some threads make the batches, or processes do (`--processes`), and nothing else runs; from image files and from
 shards of them, in turns. Images per second and core are those of the clock, divided by the threads or processes. Those
 per second of processor time are of this process alone, which other programs on the machine disturb less: with threads
 all of the work, with processes what is left for the one that trains. There are at most as many threads as cores. The
@@ -26,22 +26,24 @@ WARM_UP = 3  # batches
 FILES, SHARDS = "image files", "shards"
 
 
-def load_both(data: Path, config: Config, folder: Path) -> dict[str, Annotations]:
+def load_both(data: Path, folder: Path) -> dict[str, Annotations]:
     """Load a dataset from its image files, and from shards of them that are written into a folder."""
-    files = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    files = load_annotations(data / "annotations" / "instances.json", data / "images")
     write_shards(files, folder)
-    return {FILES: files, SHARDS: load_annotations(folder / ANNOTATIONS_NAME, folder, crowd=config.data.crowd)}
+    return {FILES: files, SHARDS: load_annotations(folder / ANNOTATIONS_NAME, folder)}
 
 
-def time_batches(config: Config, annotations: Annotations, batches: int, threads: int) -> tuple[float, float]:
+def time_batches(
+    config: Config, annotations: Annotations, batches: int, threads: int, processes: int
+) -> tuple[float, float]:
     """Make batches and return images per second of the clock and per second of processor time of this process."""
-    import tensorflow as tf  # not above: the processes of data.processes import this file, and need none
+    import tensorflow as tf  # not above: the processes that make batches import this file, and need none
 
     from centermask_keras.data.pipeline import make_train_dataset
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
-    dataset = make_train_dataset(config, annotations).with_options(options)
+    dataset = make_train_dataset(config, annotations, processes=processes).with_options(options)
     iterator = iter(dataset)
     for _ in range(WARM_UP):
         next(iterator)
@@ -61,20 +63,20 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, count_cores()))
-    parser.add_argument("--processes", type=int, default=0, help="data.processes, instead of threads")
+    parser.add_argument("--processes", type=int, default=0, help="processes that make the batches, instead of threads")
     arguments = parser.parse_args()
     if not 1 <= arguments.threads <= count_cores():
         parser.error(
             f"--threads: expected 1 to {count_cores()}, the cores of this process, received {arguments.threads}"
         )
-    overrides = [f"train.batch_size={arguments.batch_size}", f"data.processes={arguments.processes}"]
-    config = load_config(arguments.config, overrides)
+    config = load_config(arguments.config, [f"train.batch_size={arguments.batch_size}"])
     rounds: dict[str, list[tuple[float, float]]] = {FILES: [], SHARDS: []}
     with tempfile.TemporaryDirectory() as folder:
-        datasets = load_both(arguments.data, config, Path(folder))
+        datasets = load_both(arguments.data, Path(folder))
         for _ in range(arguments.rounds):
             for storage, annotations in datasets.items():
-                rounds[storage].append(time_batches(config, annotations, arguments.batches, arguments.threads))
+                figures = time_batches(config, annotations, arguments.batches, arguments.threads, arguments.processes)
+                rounds[storage].append(figures)
     size = f"{config.data.input_hw[0]} x {config.data.input_hw[1]}"
     count, makers = (arguments.processes, "process") if arguments.processes else (arguments.threads, "thread")
     print(f"{len(datasets[FILES])} images at {size}, made by {count} x {makers}")

@@ -52,7 +52,7 @@ def measure(variant: str, data: Path, *, batch_size: int, steps: int) -> dict[st
 
 def read_batches(config: Config, data: Path, count: int) -> list[GroundTruth]:
     """Make training batches of one shape: another number of padded objects would trace the graph anew."""
-    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images")
     dataset = make_train_dataset(config, annotations)
     shape = next(iter(dataset))["boxes"].shape
     return list(islice((batch for batch in dataset if batch["boxes"].shape == shape), count))

@@ -91,9 +91,7 @@ def main() -> None:
     parser.add_argument("--predict", action="store_true", help="prediction in the place of training")
     arguments = parser.parse_args()
     config = load_config(arguments.config, [f"train.batch_size={arguments.batch_size}"])
-    annotations = load_annotations(
-        arguments.data / "annotations" / "instances.json", arguments.data / "images", crowd=config.data.crowd
-    )
+    annotations = load_annotations(arguments.data / "annotations" / "instances.json", arguments.data / "images")
     batch = next(iter(make_train_dataset(config, annotations)))
     detector = build_detector(config.model)
     if arguments.predict:

@@ -66,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ship(arguments.run, arguments.to, arguments.overrides)
     config = load_config(arguments.to / "config.json")
-    val = load_annotations(config.data.val.annotations, config.data.val.images, crowd=config.data.crowd)
+    val = load_annotations(config.data.val.annotations, config.data.val.images)
     for title, predictor in (
         ("run", load(arguments.run, arguments.overrides)),
         ("shipped", load(arguments.to)),

@@ -44,7 +44,7 @@ class StepLosses(keras.callbacks.Callback):
 def run_pass(config_path: Path, data: Path, *, batch_size: int, steps: int | None) -> StepLosses:
     """Train over the photos once (or for some steps) on fresh weights."""
     config = load_config(config_path, [f"train.batch_size={batch_size}"])
-    annotations = load_annotations(data / "annotations" / "instances.json", data / "images", crowd=config.data.crowd)
+    annotations = load_annotations(data / "annotations" / "instances.json", data / "images")
     detector = build_detector(config.model)
     detector.compile(optimizer=keras.optimizers.Adam(config.train.learning_rate), jit_compile=False)
     losses = StepLosses()

@@ -67,7 +67,7 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
     seconds["training"] = time.perf_counter() - begin
 
     begin = time.perf_counter()
-    annotations = load_annotations(config.data.val.annotations, config.data.val.images, crowd=config.data.crowd)
+    annotations = load_annotations(config.data.val.annotations, config.data.val.images)
     evaluation = evaluate_model(load(run_dir), annotations)
     seconds["evaluation"] = time.perf_counter() - begin
     figures = evaluation.figures

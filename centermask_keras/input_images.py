@@ -37,7 +37,7 @@ def own_images(run: Path, config: Config) -> list[ImageFile]:
     if annotations.is_file() and folder.is_dir():
         from centermask_keras.data.annotations import read_annotations
 
-        found, _ = read_annotations(annotations, folder, crowd=config.data.crowd, require_annotations=False)
+        found, _ = read_annotations(annotations, folder, require_annotations=False)
         return [found.image_file(index) for index in range(len(found))]
     if (run / "samples").is_dir():
         return find_images([str(run / "samples")])

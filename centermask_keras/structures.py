@@ -7,7 +7,8 @@ in input pixels: pixel i covers [i, i + 1).
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from functools import cache
+from typing import Annotated, Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints
 
 Tensor = Any
 """A tensor of the active Keras backend, or a NumPy array where a docstring says so."""
@@ -16,44 +17,50 @@ Tensor = Any
 class GroundTruth(TypedDict):
     """One training batch, as the input pipeline makes it; N may differ from batch to batch.
 
-    Rows where `valid` is False hold zeros.
+    Each key stands with its dtype and shape. Rows where `valid` is False hold zeros.
     """
 
-    image: Tensor
-    """uint8 [B, H, W, 3], RGB."""
-    boxes: Tensor
-    """float32 [B, N, 4], xyxy in input pixels, clipped to the input."""
-    classes: Tensor
-    """int32 [B, N], contiguous from 0."""
-    valid: Tensor
-    """bool [B, N]."""
-    masks: Tensor
-    """uint8 [B, N, M, M], coverage 0..255 of the M x M cells of the object's own box."""
-    saliency_planes: Tensor
-    """uint8 [B, P, h, w], coverage 0..255 of the union of the masks of one class."""
-    saliency_classes: Tensor
-    """int32 [B, P], the class of each plane."""
-    saliency_valid: Tensor
-    """bool [B, P]."""
-    ignore_planes: Tensor
-    """uint8 [B, Q, h, w], coverage 0..255 of the crowd regions of one class."""
-    ignore_classes: Tensor
-    """int32 [B, Q]."""
-    ignore_valid: Tensor
-    """bool [B, Q]."""
-    transform: Tensor
-    """float32 [B, 4], (sx, sy, tx, ty) from original to input pixels."""
-    image_hw: Tensor
-    """int32 [B, 2], original size."""
-    image_id: Tensor
-    """int64 [B], as in the dataset."""
-    position: Tensor
-    """int64 [B], place in the endless order of samples."""
-    known_classes: NotRequired[Tensor]
-    """int32 [B, L], the classes of which all objects in the image are annotated. Of the others (LVIS) nothing is known
+    image: Annotated[Tensor, "uint8 [B, H, W, 3]"]
+    """RGB."""
+    boxes: Annotated[Tensor, "float32 [B, N, 4]"]
+    """Corners, xyxy, in input pixels, clipped to the input."""
+    classes: Annotated[Tensor, "int32 [B, N]"]
+    """Contiguous from 0."""
+    valid: Annotated[Tensor, "bool [B, N]"]
+    masks: Annotated[Tensor, "uint8 [B, N, M, M]"]
+    """Coverage 0..255 of the M x M cells of the object's own box."""
+    saliency_planes: Annotated[Tensor, "uint8 [B, P, h, w]"]
+    """Coverage 0..255 of the union of the masks of one class."""
+    saliency_classes: Annotated[Tensor, "int32 [B, P]"]
+    """The class of each plane."""
+    saliency_valid: Annotated[Tensor, "bool [B, P]"]
+    ignore_planes: Annotated[Tensor, "uint8 [B, Q, h, w]"]
+    """Coverage 0..255 of the crowd regions of one class."""
+    ignore_classes: Annotated[Tensor, "int32 [B, Q]"]
+    ignore_valid: Annotated[Tensor, "bool [B, Q]"]
+    transform: Annotated[Tensor, "float32 [B, 4]"]
+    """(sx, sy, tx, ty) from original to input pixels."""
+    image_hw: Annotated[Tensor, "int32 [B, 2]"]
+    """Original size."""
+    image_id: Annotated[Tensor, "int64 [B]"]
+    """As in the dataset."""
+    position: Annotated[Tensor, "int64 [B]"]
+    """Place in the endless order of samples."""
+    known_classes: NotRequired[Annotated[Tensor, "int32 [B, L]"]]
+    """The classes of which all objects in the image are annotated. Of the others (LVIS) nothing is known
     where no object is. Not there if all classes are of that kind (COCO)."""
-    known_valid: NotRequired[Tensor]
-    """bool [B, L]."""
+    known_valid: NotRequired[Annotated[Tensor, "bool [B, L]"]]
+
+
+@cache
+def ground_truth_forms() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return dtype and axes of each key of `GroundTruth`: numbers, or letters as above."""
+    forms = {}
+    for name, hint in get_type_hints(GroundTruth, include_extras=True).items():
+        form = hint if get_origin(hint) is Annotated else get_args(hint)[0]  # without NotRequired
+        dtype, _, axes = get_args(form)[1].partition(" ")
+        forms[name] = dtype, tuple(axes.strip("[]").split(", "))
+    return forms
 
 
 class Outputs(TypedDict):

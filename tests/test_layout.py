@@ -17,6 +17,7 @@ ORDER = (
     "packages",
     "shipped",
     "backend",
+    "files",
     "_cv2",
     "cores",
     "devices",
@@ -60,7 +61,7 @@ USES_CV2 = {"_cv2"}
 USES_JAX = {"training.averaging", "runtimes.keras"}
 USES_TORCH = {"importers.checkpoint"}
 WITHOUT_KERAS = {"errors", "_cv2", "config", "structures", "masks", "visualize", "objects", "data", "predictor"}
-WITHOUT_KERAS |= {"packages", "shipped", "cores", "inference_config", "coco_categories"}
+WITHOUT_KERAS |= {"packages", "shipped", "files", "cores", "inference_config", "coco_categories"}
 WITHOUT_KERAS |= {"input_images", "prediction_files"}
 WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "runtimes.description", "inference"}
 

@@ -207,7 +207,7 @@ def test_side_by_side_brings_images_to_one_height():
 def test_ground_truth_of_real_photos_is_drawn_where_pycocotools_sees_it(coco_tiny):
     """Away from boxes and labels, exactly the annotated pixels change."""
     path, folder = coco_tiny / "annotations" / "instances.json", coco_tiny / "images"
-    annotations = load_annotations(path, folder, crowd="ignore")
+    annotations = load_annotations(path, folder)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
     objects = 0

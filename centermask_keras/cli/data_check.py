@@ -31,8 +31,7 @@ def data_check_command(
         loaded = load_config(config, set_)
         val = loaded.data.val
         annotations, images = annotations or Path(val.annotations), images or Path(val.images)
-        stride = loaded.model.stride if loaded.model.detector == "centernet" else None  # FCOS: no centre has a cell
-        settings = {"input_hw": loaded.data.input_hw, "stride": stride}
+        settings = {"input_hw": loaded.data.input_hw, "stride": loaded.model.center_stride}
     from centermask_keras.data.check import check_dataset
 
     with progress_bar("check") as advance:

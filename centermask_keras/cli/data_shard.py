@@ -24,7 +24,7 @@ def data_shard_command(
     from centermask_keras.data.shard_writer import write_shards
     from centermask_keras.data.shards import ANNOTATIONS_NAME
 
-    dataset = load_annotations(annotations, images, crowd="ignore", require_annotations=False)
+    dataset = load_annotations(annotations, images, require_annotations=False)
     with progress_bar("shard") as advance:
         written = write_shards(dataset, out, progress=advance)
     print(

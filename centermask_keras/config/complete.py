@@ -58,10 +58,6 @@ class Config(Section):
         height, width = self.data.input_hw
         return height // self.model.stride, width // self.model.stride
 
-    def at_size(self, input_hw: tuple[int, int]) -> Config:
-        """Return the same configuration for another size of the input."""
-        return self.model_copy(update={"data": self.data.model_copy(update={"input_hw": input_hw})})
-
     def to_json(self) -> str:
         """Return the text that `parse_config` reads back to an equal configuration."""
         return self.model_dump_json(indent=2) + "\n"

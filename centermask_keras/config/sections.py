@@ -151,11 +151,6 @@ class CenterNetConfig(_DetectorConfig):
     loss_weights: CenterNetLossWeights = Field(description="The losses that are trained, and their weights in the sum")
 
     @property
-    def center_stride(self) -> int | None:
-        """Input pixels per cell in which only one object of a class can have its centre."""
-        return self.stride
-
-    @property
     def takes_several_sizes(self) -> bool:
         """Whether the sizes of training inputs may differ from step to step: the maps of this detector have one."""
         return False
@@ -165,6 +160,12 @@ class CenterNetConfig(_DetectorConfig):
         if self.deformable and self.backbone not in DEFORMABLE_BACKBONES:
             raise ValueError(f"deformable: expected false with backbone {self.backbone}, received true")
         return self
+
+    @property
+    def center_stride(self) -> int | None:
+        """Input pixels per cell in which only one object of a class can have its centre; None where objects may share
+        one."""
+        return self.stride
 
 
 class FcosConfig(_DetectorConfig):
@@ -182,14 +183,14 @@ class FcosConfig(_DetectorConfig):
     loss_weights: FcosLossWeights = Field(description="The losses that are trained, and their weights in the sum")
 
     @property
-    def center_stride(self) -> int | None:
-        """None: the targets choose among objects that meet in a cell."""
-        return None
-
-    @property
     def takes_several_sizes(self) -> bool:
         """Whether the sizes of training inputs may differ from step to step."""
         return True
+
+    @property
+    def center_stride(self) -> int | None:
+        """As in `CenterNetConfig`: here objects may share a cell, the targets choose among them."""
+        return None
 
 
 ModelConfig = Annotated[CenterNetConfig | FcosConfig, Field(discriminator="detector")]

@@ -114,7 +114,7 @@ def check_dataset(
         The report. Bad data never raises.
     """
     try:
-        annotations, problems = read_annotations(annotations_path, images_dir, crowd="ignore", require_annotations=True)
+        annotations, problems = read_annotations(annotations_path, images_dir)
     except DataError as error:
         report = CheckReport(problems=error.problems, input_hw=input_hw, stride=stride, out=out and str(out))
         return _write_report(report, out)

@@ -1,13 +1,15 @@
 """The lists of a COCO json file -> columns: ids resolved, objects ordered by image, what cannot be learned left out.
 
-Stage: data. Called by data/annotations.py. A fault stops the loading later, with all the others; a dropped object does
-not.
+Stage: data. The one place that reads annotation files; data/annotations.py puts the columns together. A fault stops the
+loading later, with all the others; an object that is left out does not.
 """
 
-from collections import Counter
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +28,12 @@ from centermask_keras.data.coco_json import (
     read_json,
 )
 from centermask_keras.data.lvis_json import is_lvis, name_files, read_class_lists
-from centermask_keras.data.segmentations import (
-    MIN_POLYGON,
-    Segmentations,
-    compress_rle,
-    find_polygon_fault,
-    find_rle_fault,
-    rle_pixels,
-)
+from centermask_keras.data.segmentations import MIN_POLYGON, Segmentation, Segmentations, check_masks
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.geometry.boxes import xywh_to_xyxy
 
-Crowd = Literal["train", "ignore", "drop"]
+FOR_SAMPLES = ("file_name", "id", "bbox", "segmentation")
+"""What samples need of a file, and scoring not all of: `file_name` of images, the others of annotations."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +47,82 @@ class Images:
     class_lists: tuple[list[list[int]], list[list[int]]] | None  # of LVIS: category ids that are absent, and partial
 
 
-class Drops:
-    """Notes what is left out, by reason."""
+@dataclass(frozen=True, eq=False)
+class FileObjects:
+    """All S objects of a file as scoring compares them, whatever training makes of them.
 
-    def __init__(self, file: Path, ids: np.ndarray, image_ids: np.ndarray):
-        self.counts: Counter[str] = Counter()
-        self.problems: list[Problem] = []
+    The objects of an image lie next to each other, in file order.
+
+    Attributes:
+        images: int32 [S], index of the image of each.
+        classes: int32 [S].
+        xywh: float64 [S, 4], the box as annotated.
+        areas: float64 [S], as annotated.
+        crowd: bool [S], as annotated.
+        annotation_ids: int64 [S]; -1 where there is none.
+        is_left_out: bool [S], objects from which nothing can be learned. The others are the rows of `Annotations`.
+        segmentations: masks of the others, in their order.
+        left_out: masks of those left out, in their order; no polygons where there is none.
+        faults: what is at fault in them while nothing is learned from it; scoring stops at it.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    xywh: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    annotation_ids: np.ndarray
+    is_left_out: np.ndarray
+    segmentations: Segmentations
+    left_out: Segmentations
+    faults: list[Problem]
+
+    def masks(self) -> Iterator[Segmentation]:
+        """Give the mask of each object as it stands in the file."""
+        kept, others = iter(range(len(self.segmentations))), iter(range(len(self.left_out)))
+        for left_out in self.is_left_out:
+            yield self.left_out.exact(next(others)) if left_out else self.segmentations.exact(next(kept))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An object, or a polygon of one, from which nothing can be learned.
+
+    Attributes:
+        reason: what it is counted under.
+        problem: its place, what was expected and what was received.
+        crowd: whether it belongs to a crowd region.
+    """
+
+    reason: str
+    problem: Problem
+    crowd: bool
+
+
+class Drops:
+    """Notes what is left out."""
+
+    def __init__(self, file: Path, ids: np.ndarray, image_ids: np.ndarray, is_crowd: np.ndarray):
+        self.found: list[LeftOut] = []
         self._file = str(file)
         self._ids = ids
         self._image_ids = image_ids
+        self._is_crowd = is_crowd
 
     def add(self, row: int, reason: str, expected: str, received: str) -> None:
-        """Count one object, or one polygon of an object, under a reason."""
-        self.counts[reason] += 1
-        self.problems.append(Problem(self._file, self.place(row), expected, received))
+        """Note one object, or one polygon of an object, under a reason."""
+        problem = Problem(self._file, self.place(row), expected, received)
+        self.found.append(LeftOut(reason, problem, bool(self._is_crowd[row])))
 
     def place(self, row: int) -> str:
         """Return how messages call the annotation of a row."""
-        return f"annotation {self._ids[row]} (image {self._image_ids[row]})"
+        return name_annotation(self._ids[row], self._image_ids[row], row)
+
+
+def name_annotation(annotation_id: int, image_id: int, row: int | None = None) -> str:
+    """Return how messages call an annotation: by its id, or by its row in the file where it has none."""
+    name = f"annotations[{row}]" if annotation_id == -1 and row is not None else f"annotation {annotation_id}"
+    return f"{name} (image {image_id})"
 
 
 def read_categories(records: list[Any], faults: Faults) -> tuple[np.ndarray, list[str]]:
@@ -82,13 +136,17 @@ def read_categories(records: list[Any], faults: Faults) -> tuple[np.ndarray, lis
     return ids[rows], [names[row] for row in rows]
 
 
-def read_images(records: list[Any], category_ids: np.ndarray, faults: Faults) -> Images:
-    """Return the images without fault, in file order."""
+def read_images(
+    records: list[Any], category_ids: np.ndarray, faults: Faults, needs: Collection[str] = FOR_SAMPLES
+) -> Images:
+    """Return the images without fault, in file order; empty names if `file_name` is not needed."""
     federated = is_lvis(records)
     table = Table(name_files(records) if federated else records, "images", faults)
     ids = table.ids()
     named_ids = ids[table.keep]
-    names = table.column("file_name", is_text, "a path relative to the images folder")
+    names = [""] * len(table)
+    if "file_name" in needs:
+        names = table.column("file_name", is_text, "a path relative to the images folder")
     heights = table.column("height", is_side, "a positive integer", instead=0)
     widths = table.column("width", is_side, "a positive integer", instead=0)
     lists = read_class_lists(table, set(category_ids.tolist())) if federated else None
@@ -99,38 +157,80 @@ def read_images(records: list[Any], category_ids: np.ndarray, faults: Faults) ->
     return Images(ids[rows], [names[row] for row in rows], hw, named_ids, lists)
 
 
+def open_document(path: Path, *, require_annotations: bool) -> tuple[dict[str, Any], Faults]:
+    """Read a json file that has the lists of an annotation file, and begin to collect its faults.
+
+    Raises:
+        DataError: not json, or without one of its lists: what remains would only repeat that.
+    """
+    document, faults = read_json(path), Faults(path)
+    check_lists(document, faults, require_annotations=require_annotations)
+    if faults.problems:
+        raise DataError(faults.problems)
+    return document, faults
+
+
+def read_class_names(path: Path) -> dict[int, str]:
+    """Return the name of every category of an annotation file by its id, rising; nothing else in it is looked at.
+
+    Raises:
+        DataError: no such file, or faults in its categories.
+    """
+    document, faults = open_document(path, require_annotations=False)
+    ids, names = read_categories(document["categories"], faults)
+    if faults.problems:
+        raise DataError(faults.problems)
+    return dict(zip(ids.tolist(), names, strict=True))
+
+
 def read_image_ids(path: Path) -> list[tuple[str, int]]:
     """Return file name and id of every image of an annotation file; its annotations are not looked at.
 
     Raises:
         DataError: no such file, or faults in its images.
     """
-    document, faults = read_json(path), Faults(path)
-    check_lists(document, faults, require_annotations=False)
-    if not faults.problems:
-        category_ids, _ = read_categories(document["categories"], faults)
-        images = read_images(document["images"], category_ids, faults)
+    document, faults = open_document(path, require_annotations=False)
+    category_ids, _ = read_categories(document["categories"], faults)
+    images = read_images(document["images"], category_ids, faults)
     if faults.problems:
         raise DataError(faults.problems)
     return list(zip(images.file_names, images.ids.tolist(), strict=True))
 
 
 def read_objects(
-    records: list[Any], images: Images, category_ids: np.ndarray, crowd: Crowd, faults: Faults
-) -> tuple[dict[str, Any], Drops]:
-    """Return the columns of length O and `object_start`, by the names of `Annotations`, and what was left out."""
+    records: list[Any],
+    images: Images,
+    category_ids: np.ndarray,
+    faults: Faults,
+    needs: Collection[str] = FOR_SAMPLES,
+) -> tuple[FileObjects, list[LeftOut]]:
+    """Read the annotations.
+
+    Args:
+        records: the list of the json.
+        images: the images, as `read_images` gives them.
+        category_ids: int64 [C], from class to category id.
+        faults: receives the faults.
+        needs: which columns of `FOR_SAMPLES` are read; nothing is left out by the others.
+
+    Returns:
+        All objects; what of them nothing can be learned from.
+    """
     table = Table(records, "annotations", faults)
-    ids = table.ids()
+    ids = table.ids(required="id" in needs)
     image_ids = np.array(table.column("image_id", is_id, "an integer", instead=-1), np.int64)
     categories = np.array(table.column("category_id", is_id, "an integer", instead=-1), np.int64)
-    xywh = table.column("bbox", is_box, "[x, y, width, height], each of at most 1e6 pixels", instead=[0, 0, 0, 0])
+    xywh, masks = [[0, 0, 0, 0]] * len(table), [None] * len(table)
+    if "bbox" in needs:
+        xywh = table.column("bbox", is_box, "[x, y, width, height], each of at most 1e6 pixels", instead=[0, 0, 0, 0])
     xywh = np.array(xywh, np.float64).reshape(-1, 4)
-    table.column("area", is_area, "a number from 0 to 1e12")  # evaluation sorts objects into sizes by it
+    areas = np.array(table.column("area", is_area, "a number from 0 to 1e12", instead=0), np.float64)
     is_crowd = np.array(table.column("iscrowd", is_flag, "0 or 1", default=0, instead=0), bool)
-    masks = table.column("segmentation", is_mask_or_none, "polygons or an RLE", default=None)
+    if "segmentation" in needs:
+        masks = table.column("segmentation", is_mask_or_none, "polygons or an RLE", default=None)
 
     image_index, class_index = _lookup(images.ids, image_ids), _lookup(category_ids, categories)
-    drops = Drops(faults.file, ids, image_ids)
+    drops = Drops(faults.file, ids, image_ids, is_crowd)
     for row in np.flatnonzero(table.keep & ~np.isin(image_ids, images.named_ids)):
         faults.add(drops.place(row), "image_id of an image in this file", str(image_ids[row]))
     for row in np.flatnonzero(table.keep & (class_index < 0)):
@@ -138,29 +238,48 @@ def read_objects(
 
     rows = np.flatnonzero(table.keep & (image_index >= 0) & (class_index >= 0))
     rows = rows[np.argsort(image_index[rows], kind="stable")]
-    if crowd == "drop":
-        rows = _drop_crowd(rows, is_crowd, drops)
-    rows = _drop_boxes(rows, xywh, images.hw[image_index[rows]], drops)
-    rows, masks = _read_masks(rows, masks, images.hw[image_index[rows]], faults, drops)
-    columns = {
-        "object_start": np.searchsorted(image_index[rows], np.arange(len(images.ids) + 1)),
-        "boxes": xywh_to_xyxy(xywh[rows]).astype(np.float32),
-        "classes": class_index[rows].astype(np.int32),
-        "crowd": is_crowd[rows] & (crowd == "ignore"),
-        "annotation_ids": ids[rows],
-        "segmentations": Segmentations(masks),
+    hw, later = images.hw[image_index[rows]], Faults(faults.file)
+    learned = _check_boxes(rows, xywh, hw, drops) if "bbox" in needs else np.ones(len(rows), bool)
+    shapes: list[Any] = [None] * len(rows)
+    for chosen, noted, counted in ((learned, faults, "segmentation" in needs), (~learned, later, False)):
+        found = _read_masks(rows[chosen], masks, hw[chosen], noted, drops, counted=counted)
+        for place, shape in zip(np.flatnonzero(chosen), found, strict=True):
+            shapes[place] = shape
+    if "segmentation" in needs:
+        learned &= np.array([bool(shape) for shape in shapes], bool)
+    objects = FileObjects(
+        images=image_index[rows].astype(np.int32),
+        classes=class_index[rows].astype(np.int32),
+        xywh=xywh[rows],
+        areas=areas[rows],
+        crowd=is_crowd[rows],
+        annotation_ids=ids[rows],
+        is_left_out=~learned,
+        segmentations=Segmentations([shape for shape, kept in zip(shapes, learned, strict=True) if kept]),
+        left_out=Segmentations([shape for shape, kept in zip(shapes, learned, strict=True) if not kept]),
+        faults=later.problems,
+    )
+    return objects, drops.found
+
+
+def learned_columns(objects: FileObjects, images: int) -> dict[str, Any]:
+    """Return the columns of length O and `object_start`, by the names of `Annotations`: all but what is left out."""
+    rows = np.flatnonzero(~objects.is_left_out)
+    return {
+        "object_start": np.searchsorted(objects.images[rows], np.arange(images + 1)),
+        "boxes": xywh_to_xyxy(objects.xywh[rows]).astype(np.float32),
+        "classes": objects.classes[rows],
+        "crowd": objects.crowd[rows],
+        "annotation_ids": objects.annotation_ids[rows],
+        "segmentations": objects.segmentations,
     }
-    return columns, drops
 
 
-def _drop_crowd(rows: np.ndarray, is_crowd: np.ndarray, drops: Drops) -> np.ndarray:
-    for row in rows[is_crowd[rows]]:
-        drops.add(row, "crowd region", "single objects (crowd policy drop)", "a crowd region")
-    return rows[~is_crowd[rows]]
+def _check_boxes(rows: np.ndarray, xywh: np.ndarray, hw: np.ndarray, drops: Drops) -> np.ndarray:
+    """Note boxes without area and boxes outside of the image; return bool [n], which of the rows have another one.
 
-
-def _drop_boxes(rows: np.ndarray, xywh: np.ndarray, hw: np.ndarray, drops: Drops) -> np.ndarray:
-    """Leave out boxes without area and boxes outside of the image; `hw` is that of each row."""
+    `hw` is the size of the image of each of `rows`.
+    """
     x1, y1, x2, y2 = xywh_to_xyxy(xywh[rows]).astype(np.float32).T  # float32: the box that training sees
     height, width = hw.T
     flat = (x2 <= x1) | (y2 <= y1)
@@ -170,56 +289,38 @@ def _drop_boxes(rows: np.ndarray, xywh: np.ndarray, hw: np.ndarray, drops: Drops
     for row, (image_height, image_width) in zip(rows[outside], hw[outside], strict=True):
         expected = f"a bbox in its image of width {image_width}, height {image_height}"
         drops.add(row, "box outside of the image", expected, str(xywh[row].tolist()))
-    return rows[~(flat | outside)]
+    return ~(flat | outside)
 
 
 def _read_masks(
-    rows: np.ndarray, masks: list[Any], hw: np.ndarray, faults: Faults, drops: Drops
-) -> tuple[np.ndarray, list[Any]]:
-    """Check the segmentations; return the rows that have one, and for each polygons or a compressed RLE.
+    rows: np.ndarray, masks: list[Any], hw: np.ndarray, faults: Faults, drops: Drops, *, counted: bool
+) -> list[Any]:
+    """Return polygons of at least 3 points, or a compressed RLE, for each of some rows; [] where there is none.
 
     Args:
-        rows: int64 [n], rows to look at.
+        rows: int64 [n], rows of the file.
         masks: one value of the json per row of the file.
-        hw: int32 [n, 2], image size of each of `rows`.
+        hw: int32 [n, 2], size of the image of each of `rows`.
+        faults: receives what is at fault.
+        drops: names the rows, and receives what is left out if it is counted.
+        counted: whether what is left out is counted.
     """
-    found: dict[int, Any] = {}
-    for row, image_hw in zip(rows.tolist(), hw.tolist(), strict=True):
-        mask = masks[row]
-        if not mask:
-            drops.add(row, "object without a segmentation", "polygons or an RLE", quote(mask))
-            continue
-        fault = find_polygon_fault(mask) if type(mask) is list else find_rle_fault(mask, image_hw)
-        if fault is not None:
-            faults.add(f"{drops.place(row)}, segmentation", *fault)
-            continue
-        if type(mask) is list:
-            found[row] = _drop_polygons(row, mask, drops)
-        else:
-            found[row] = compress_rle(mask)
-    _check_rles(found, faults, drops)
-    found = {row: mask for row, mask in found.items() if mask}
-    return np.fromiter(found, np.int64, len(found)), list(found.values())
 
+    def note(index: int, expected: str, received: object) -> None:
+        faults.add(f"{drops.place(rows[index])}, segmentation", expected, received)
 
-def _drop_polygons(row: int, polygons: list[list[float]], drops: Drops) -> list[list[float]]:
-    """Leave out polygons of under 3 points; the other parts of the object stay."""
-    for polygon in polygons:
-        if len(polygon) < MIN_POLYGON:
-            drops.add(row, "polygon of under 3 points", "a polygon of at least 3 points", f"{len(polygon) // 2} points")
-    return [polygon for polygon in polygons if len(polygon) >= MIN_POLYGON]
-
-
-def _check_rles(found: dict[int, Any], faults: Faults, drops: Drops) -> None:
-    """Note the RLEs whose runs do not fill exactly their image, and take them out of `found`."""
-    rows = [row for row, mask in found.items() if isinstance(mask, dict)]
-    for row, pixels in zip(rows, rle_pixels([found[row]["counts"] for row in rows]).tolist(), strict=True):
-        height, width = found[row]["size"]
-        if pixels != height * width:
-            del found[row]
-            expected = f"RLE run lengths that add up to {height} * {width} = {height * width} pixels"
-            received = f"{pixels} pixels" if pixels >= 0 else "a string that is no compressed RLE"
-            faults.add(f"{drops.place(row)}, segmentation", expected, received)
+    values = [masks[row] for row in rows]
+    found = check_masks(values, hw.tolist(), note)
+    for index, (row, value, mask) in enumerate(zip(rows, values, found, strict=True)):
+        if counted and not value:
+            drops.add(row, "object without a segmentation", "polygons or an RLE", quote(value))
+        if not isinstance(mask, dict):
+            short = [polygon for polygon in mask or () if len(polygon) < MIN_POLYGON]
+            for polygon in short if counted else ():
+                received = f"{len(polygon) // 2} points"
+                drops.add(row, "polygon of under 3 points", "a polygon of at least 3 points", received)
+            found[index] = [polygon for polygon in mask or () if len(polygon) >= MIN_POLYGON]
+    return found
 
 
 def _lookup(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

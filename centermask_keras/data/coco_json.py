@@ -78,8 +78,11 @@ class Table:
                     self._fault(row, f".{key}", expected, value)
         return values
 
-    def ids(self) -> np.ndarray:
-        """Return int64 [n], the column `id`; ids at fault are -1. Notes faulty and repeated ids."""
+    def ids(self, *, required: bool = True) -> np.ndarray:
+        """Return int64 [n], the column `id`, -1 for those at fault. Notes faulty and repeated ones if required."""
+        if not required:
+            ids = [record.get("id") for record in self._records]
+            return np.array([value if is_id(value) else -1 for value in ids], np.int64)
         values = np.array(self.column("id", is_id, "an integer", instead=-1), np.int64)
         rows = np.flatnonzero(self.keep)
         unique, first, counts = np.unique(values[rows], return_index=True, return_counts=True)

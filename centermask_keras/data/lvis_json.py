@@ -8,11 +8,13 @@ Source: Gupta et al. 2019, "LVIS" (arXiv 1908.03195), Section 3; the released an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from centermask_keras.data.coco_json import Table, is_id, is_text
+from centermask_keras.data.coco_json import Faults, Table, is_id, is_text
+from centermask_keras.errors import Problem
 
 ABSENT, PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"
 FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
@@ -38,10 +40,44 @@ def read_class_lists(images: Table, category_ids: set[int]) -> tuple[list[list[i
     return absent, partial
 
 
-def read_frequencies(categories: Table) -> list[str]:
-    """Return `rare`, `common` or `frequent` for each category."""
-    letters = categories.column("frequency", lambda value: value in list(FREQUENCIES), "r, c or f", instead="r")
-    return [FREQUENCIES[letter] for letter in letters]
+@dataclass(frozen=True)
+class LvisFacts:
+    """What an LVIS file says beyond a COCO one.
+
+    Attributes:
+        absent: for each image the ids of the categories that were searched for and not found.
+        partial: for each image the ids of the categories whose objects are not all annotated.
+        frequencies: of each class, `rare`, `common` or `frequent`.
+        synsets: of each class; empty where there is none.
+        faults: those of the synsets, at which scoring stops.
+    """
+
+    absent: list[list[int]]
+    partial: list[list[int]]
+    frequencies: list[str]
+    synsets: list[str]
+    faults: list[Problem]
+
+
+def read_facts(
+    class_lists: tuple[list[list[int]], list[list[int]]],
+    categories: list[Any],
+    category_ids: np.ndarray,
+    faults: Faults,
+) -> LvisFacts:
+    """Read what the categories say, in the order of the classes; `class_lists` are those of `read_class_lists`."""
+    later = Faults(faults.file)
+    letters = Table(categories, "categories", faults).column(
+        "frequency", lambda value: value in list(FREQUENCIES), "r, c or f", instead="r"
+    )
+    synsets = Table(categories, "categories", later).column(
+        "synset", lambda value: type(value) is str, "a name", default="", instead=""
+    )
+    ids = [record.get("id") if type(record) is dict else None for record in categories]
+    row_of = {value: row for row, value in enumerate(ids) if is_id(value)}
+    rows = [row_of[category] for category in category_ids.tolist()]
+    frequencies = [FREQUENCIES[letters[row]] for row in rows]
+    return LvisFacts(*class_lists, frequencies, [synsets[row] for row in rows], later.problems)
 
 
 def name_files(image_records: list[Any]) -> list[Any]:

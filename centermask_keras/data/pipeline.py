@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -18,21 +20,18 @@ import tensorflow as tf
 from centermask_keras.config import Config
 from centermask_keras.cores import count_cores
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.order import epoch_length
 from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.processes import BatchProcesses
 from centermask_keras.data.rows import OBJECTS, Share, make_train_batch, make_train_row, padded_objects
-from centermask_keras.data.sample import Row, SampleCounters, count_known, count_planes, read_annotated_image
+from centermask_keras.data.sample import Row, SampleCounters, count_planes, read_annotated_image
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.inference_config import InferenceConfig
+from centermask_keras.structures import ground_truth_forms
 
 LAST_POSITION = np.iinfo(np.int64).max
 MOST_THREADS = 16
 """Threads that make samples, on a host with more cores: by the interpreter lock they keep about three busy."""
-
-if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
-    tf.config.set_visible_devices([], "GPU")  # TensorFlow only reads here, and would take the backend's memory
 
 
 class _Calls:
@@ -67,13 +66,22 @@ class _Calls:
                 time.sleep(0.02)
 
 
-_calls = _Calls()
-atexit.register(_calls.close)
+@cache
+def _prepare_program() -> _Calls:
+    """Prepare the program for its first dataset, and return what counts the calls of all of them."""
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
+        with suppress(RuntimeError):  # TensorFlow has begun to compute elsewhere, and cannot let go of them any more
+            tf.config.set_visible_devices([], "GPU")  # it only reads here, and would take the backend's memory
+    calls = _Calls()
+    atexit.register(calls.close)
+    return calls
 
 
 def steps_per_epoch(config: Config, annotations: Annotations) -> int:
     """Return how many batches one epoch has: as configured, or the whole ones of a pass, and at least one."""
-    return config.train.steps_per_epoch or max(1, epoch_length(annotations) // config.train.batch_size)
+    return config.train.steps_per_epoch or max(
+        1, annotations.under(config.data.crowd).order.length() // config.train.batch_size
+    )
 
 
 def make_train_dataset(
@@ -83,6 +91,7 @@ def make_train_dataset(
     start: int = 0,
     counters: SampleCounters | None = None,
     share: Share | None = None,
+    processes: int = 0,
 ) -> tf.data.Dataset:
     """Make the endless dataset of training batches.
 
@@ -91,8 +100,9 @@ def make_train_dataset(
         annotations: the training set.
         start: the step to begin at; the batches are those that a dataset begun at 0 gives from this step on.
         counters: filled with what is left out, and with the error that ended the dataset: an `ImageError`, or that a
-            worker process (`data.processes`) is lost.
+            worker process is lost.
         share: the part of each batch to make; the whole one by default.
+        processes: how many processes make the batches (needs PyGrain); 0: threads of this one.
 
     Returns:
         `GroundTruth` batches of `train.batch_size` images, made in parallel by threads or by processes, in an order
@@ -101,15 +111,16 @@ def make_train_dataset(
         A file that does not decode ends it with a `tf.errors.OpError` (`data.on_error` stop), or the next file of the
         epoch takes its place (skip).
     """
-    counters, share = counters or SampleCounters(), share or Share()
+    _prepare_program()
+    counters, share, annotations = counters or SampleCounters(), share or Share(), annotations.under(config.data.crowd)
     batch_size = config.train.batch_size
     size = batch_size // share.replicas
     signature = _ground_truth_signature(config, annotations)
     numbers = tf.data.Dataset.range(start * share.parts, LAST_POSITION // batch_size)
-    if config.data.processes:
-        processes = BatchProcesses(config, annotations, share, counters)
-        processes.close_with(numbers)  # which lives as long as a dataset or an iterator that needs it
-        batches = _map(numbers, processes.make, _batch_signature(signature, size), counters, parallel=False)
+    if processes:
+        workers = BatchProcesses(config, annotations, share, counters, processes)
+        workers.close_with(numbers)  # which lives as long as a dataset or an iterator that needs it
+        batches = _map(numbers, workers.make, _batch_signature(signature, size), counters, parallel=False)
     else:
         places = tf.range(size, dtype=tf.int64)
         positions = numbers.map(lambda number: share.first_position(number, batch_size) + places).unbatch()
@@ -177,6 +188,7 @@ def make_eval_dataset(
         one as short as it comes. A file that does not decode ends it with
         a `tf.errors.OpError` (`data.on_error` stop), or is a black image that is not `readable` (skip).
     """
+    _prepare_program()
     counters = counters or SampleCounters()
     fixed = config.eval.resize == "letterbox"
     height, width = config.data.input_hw if fixed else (None, None)
@@ -216,35 +228,19 @@ def _make_eval_row(config: Config | InferenceConfig, annotations: Annotations, i
 
 
 def _ground_truth_signature(config: Config, annotations: Annotations) -> dict[str, tf.TensorSpec]:
+    """Return the signature of a sample: that of `GroundTruth` with its sizes, without the batch axis."""
     one_size = config.data.multi_scale_hw is None
     height, width = config.data.input_hw if one_size else (None, None)
-    grid_hw = config.grid_hw if one_size else (None, None)
-    objects, size = config.data.max_objects, config.model.mask_size_train
-    saliency, ignored = count_planes(annotations, config.model.saliency == "class_specific")
-    known = {}
+    rows, columns = config.grid_hw if one_size else (None, None)
+    planes, ignored = count_planes(annotations, config)
+    sizes = {"H": height, "W": width, "h": rows, "w": columns, "P": planes, "Q": ignored}
+    sizes |= {"N": config.data.max_objects, "M": config.model.mask_size_train}
     if annotations.known_classes is not None:
-        classes = count_known(annotations)
-        known = {
-            "known_classes": tf.TensorSpec([classes], tf.int32),
-            "known_valid": tf.TensorSpec([classes], tf.bool),
-        }
+        sizes["L"] = annotations.most_known
     return {
-        "image": tf.TensorSpec([height, width, 3], tf.uint8),
-        "boxes": tf.TensorSpec([objects, 4], tf.float32),
-        "classes": tf.TensorSpec([objects], tf.int32),
-        "valid": tf.TensorSpec([objects], tf.bool),
-        "masks": tf.TensorSpec([objects, size, size], tf.uint8),
-        "saliency_planes": tf.TensorSpec([saliency, *grid_hw], tf.uint8),
-        "saliency_classes": tf.TensorSpec([saliency], tf.int32),
-        "saliency_valid": tf.TensorSpec([saliency], tf.bool),
-        "ignore_planes": tf.TensorSpec([ignored, *grid_hw], tf.uint8),
-        "ignore_classes": tf.TensorSpec([ignored], tf.int32),
-        "ignore_valid": tf.TensorSpec([ignored], tf.bool),
-        "transform": tf.TensorSpec([4], tf.float32),
-        "image_hw": tf.TensorSpec([2], tf.int32),
-        "image_id": tf.TensorSpec([], tf.int64),
-        "position": tf.TensorSpec([], tf.int64),
-        **known,
+        name: tf.TensorSpec([sizes[axis] if axis.isalpha() else int(axis) for axis in axes[1:]], dtype)
+        for name, (dtype, axes) in ground_truth_forms().items()
+        if "L" in sizes or "L" not in axes
     }
 
 
@@ -257,12 +253,13 @@ def _map(
     parallel: bool = True,
 ) -> tf.data.Dataset:
     """Make a row of every number, or whatever has the signature; in order, one by one if not in parallel."""
+    calls = _prepare_program()
     empty = [np.zeros([side or 1 for side in spec.shape], spec.dtype.as_numpy_dtype) for spec in signature.values()]
 
     def make_values(number: np.int64) -> list[np.ndarray | bytes]:
         row, message = None, "the program ends"
-        with _calls:
-            if not _calls.closed:
+        with calls:
+            if not calls.closed:
                 try:
                     row = make_row(int(number))
                 except CenterMaskError as error:

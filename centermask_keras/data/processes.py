@@ -51,24 +51,27 @@ Packed = tuple[np.ndarray, list[tuple[str, str, tuple[int, ...], int]]]
 class BatchProcesses:
     """Batches of a share by their number, counted from step 0 on. Who asks for them in their order waits least.
 
-    The first call starts `data.processes` processes, a call out of order starts them anew.
+    The first call starts the processes, a call out of order starts them anew.
     """
 
-    def __init__(self, config: Config, annotations: Annotations, share: Share, counters: SampleCounters):
+    def __init__(
+        self, config: Config, annotations: Annotations, share: Share, counters: SampleCounters, processes: int
+    ):
         """Start nothing yet.
 
         Args:
             config: the configuration.
-            annotations: the training set; each process has a copy.
+            annotations: the training set; each process has a copy of what samples are made of.
             share: the part of each batch to make.
             counters: receive what is left out of the batches that are given.
+            processes: how many processes make them.
 
         Raises:
             ConfigError: PyGrain is not installed.
         """
-        self._grain = _import_grain(config)
+        self._grain = _import_grain(processes)
         self._source, self._counters = _Source(config, annotations, share), counters
-        self._count, self._next, self._lock = config.data.processes, -1, threading.Lock()
+        self._count, self._next, self._lock = processes, -1, threading.Lock()
         self._iterator, self._closed = None, False
 
     def close_with(self, user: object) -> None:
@@ -171,8 +174,8 @@ def _unpack(shared: np.ndarray, layout: list[tuple[str, str, tuple[int, ...], in
     return {name: np.ndarray(shape, dtype, aligned, begin) for name, dtype, shape, begin in layout}
 
 
-def check_start(config: Config) -> None:
-    """Refuse a training whose processes could not start, before it writes anything.
+def check_start(processes: int) -> None:
+    """Refuse a training whose processes, so many, could not start, before it writes anything.
 
     Raises:
         ConfigError: PyGrain is not installed.
@@ -181,18 +184,17 @@ def check_start(config: Config) -> None:
     # By this mark `multiprocessing` itself refuses to start a process, but only then: a run folder is open before.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise CenterMaskError(f"expected a training in the main program, received one in a new process. {MAIN_GUARD}")
-    if config.data.processes:
-        _import_grain(config)
+    if processes:
+        _import_grain(processes)
 
 
-def _import_grain(config: Config) -> ModuleType:
+def _import_grain(processes: int) -> ModuleType:
     try:
         import grain
         from absl import flags
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"data.processes: expected 0 without the package {error.name}, received {config.data.processes}. "
-            f"{install_hint(error)}"
+            f"--processes: expected 0 without the package {error.name}, received {processes}. {install_hint(error)}"
         ) from None
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # PyGrain reads its own, whose defaults hold, and refuses before that
@@ -223,6 +225,6 @@ def _explain(code: int, count: int) -> CenterMaskError:
     else:
         received = f"one that ended with exit code {code}, its output says why. {MAIN_GUARD}"
     return CenterMaskError(
-        f"data.processes: expected {count} processes as long as the training lasts, received {received}. "
+        f"--processes: expected {count} processes as long as the training lasts, received {received}. "
         "The same command continues the training"
     )

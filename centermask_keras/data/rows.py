@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from centermask_keras.config import Config
+from centermask_keras.config.sections import AugmentationConfig
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.order import epoch_length, epoch_order
 from centermask_keras.data.sample import Row, SampleCounters, make_sample
 from centermask_keras.data.transform import make_letterbox, make_random_crop, make_random_window, mirror
 from centermask_keras.errors import ImageError
+from centermask_keras.structures import ground_truth_forms
 
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
-OBJECTS = ("boxes", "classes", "valid", "masks")
+OBJECTS = tuple(name for name, (_, axes) in ground_truth_forms().items() if "N" in axes)
 """What a batch holds of each object."""
 SAMPLE_STREAM, SIZE_STREAM = 1, 2  # keep the random numbers of samples and steps apart from epochs' (data/order.py)
 
@@ -73,15 +74,24 @@ def make_train_row(config: Config, annotations: Annotations, position: int, coun
     Raises:
         ImageError: a file that does not decode (`data.on_error` stop), or none of the epoch that does (skip).
     """
+    annotations = annotations.under(config.data.crowd)
     order, place, input_hw = _find_place(config, annotations, position)
-    config = config.at_size(input_hw)
     for later in range(len(order)):
         index = int(order[(place + later) % len(order)])
         rng = np.random.default_rng([config.train.seed, SAMPLE_STREAM, position])
         hw = tuple(int(side) for side in annotations.image_hw[index])
-        transform = make_train_transform(hw, config, rng)
+        transform = make_train_transform(hw, input_hw, config.data.augmentation, rng)
         try:
-            row = make_sample(annotations, index, config=config, transform=transform, rng=rng, counters=counters)
+            row = make_sample(
+                annotations,
+                index,
+                config=config,
+                transform=transform,
+                input_hw=input_hw,
+                mask_size=config.model.mask_size_train,
+                rng=rng,
+                counters=counters,
+            )
             return row | {"position": np.int64(position)}
         except ImageError as error:
             if config.data.on_error == "stop":
@@ -97,32 +107,33 @@ def _find_place(config: Config, annotations: Annotations, position: int) -> tupl
     With one size an order is a pass over the images. With several, the images of a step share a size, which is drawn,
     and lie the same way, each way as often as images do; the images of a way come in passes over them alone.
     """
-    settings, sizes = config.train, config.data.multi_scale_hw
+    settings, sizes, orders = config.train, config.data.multi_scale_hw, annotations.order
     if sizes is None:
-        epoch, place = divmod(position, epoch_length(annotations))
-        return epoch_order(annotations, settings.seed, epoch), place, config.data.input_hw
+        epoch, place = divmod(position, orders.length())
+        return orders.epoch(settings.seed, epoch), place, config.data.input_hw
     step, slot = divmod(position, settings.batch_size)
-    wide, high = epoch_length(annotations, "wide"), epoch_length(annotations, "high")
+    wide, high = orders.length("wide"), orders.length("high")
     # Of the first n steps, n times the share of high images, rounded down, are for them.
     before, after = (count * high // (wide + high) for count in (step, step + 1))
     turned = after > before
     earlier = before if turned else step - before
     epoch, place = divmod(earlier * settings.batch_size + slot, high if turned else wide)
-    order = epoch_order(annotations, settings.seed, epoch, "high" if turned else "wide")
+    order = orders.epoch(settings.seed, epoch, "high" if turned else "wide")
     rng = np.random.default_rng([settings.seed, SIZE_STREAM, step])
     height, width = sizes[rng.integers(len(sizes))]
     return order, place, (width, height) if turned else (height, width)
 
 
-def make_train_transform(image_hw: tuple[int, int], config: Config, rng: np.random.Generator) -> np.ndarray:
+def make_train_transform(
+    image_hw: tuple[int, int], input_hw: tuple[int, int], augmentation: AugmentationConfig, rng: np.random.Generator
+) -> np.ndarray:
     """Choose where an image lands on the training input: float64 [4], from original to input pixels."""
-    augmentation, canvas_hw = config.data.augmentation, config.data.input_hw
     if augmentation.crop == "none":
-        transform = make_letterbox(image_hw, canvas_hw)
+        transform = make_letterbox(image_hw, input_hw)
     else:
         make_crop = {"random": make_random_crop, "window": make_random_window}[augmentation.crop]
-        transform = make_crop(image_hw, canvas_hw, scale=augmentation.scale, rng=rng)
+        transform = make_crop(image_hw, input_hw, scale=augmentation.scale, rng=rng)
     horizontal = rng.random() < augmentation.flip
     # What is switched off draws nothing, so that a configuration's samples do not change with new augmentations.
     vertical = augmentation.flip_vertical > 0 and rng.random() < augmentation.flip_vertical
-    return mirror(transform, canvas_hw, horizontal=horizontal, vertical=vertical)
+    return mirror(transform, input_hw, horizontal=horizontal, vertical=vertical)

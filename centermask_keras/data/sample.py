@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,6 +83,8 @@ def make_sample(
     *,
     config: Config,
     transform: np.ndarray,
+    input_hw: tuple[int, int],
+    mask_size: int,
     rng: np.random.Generator | None = None,
     counters: SampleCounters | None = None,
 ) -> Row:
@@ -92,8 +93,10 @@ def make_sample(
     Args:
         annotations: the dataset.
         index: which image of it.
-        config: sizes, limits and, with `rng`, the colour jitter.
+        config: what is made of crowd regions, limits and, with `rng`, the colour jitter.
         transform: float64 [4], from original to input pixels.
+        input_hw: height and width of the input, pixels.
+        mask_size: M, cells per side of the grid of each mask.
         rng: source of the colour jitter; without it the colours stay.
         counters: receives what is left out.
 
@@ -103,21 +106,19 @@ def make_sample(
     Raises:
         ImageError: the file does not decode, or is not of the annotated size.
     """
-    augmentation = config.data.augmentation
+    augmentation, annotations = config.data.augmentation, annotations.under(config.data.crowd)
     image = read_annotated_image(annotations, index)
     # Before it lands on the canvas, whose padding is black in inference as well.
     if rng is not None and augmentation.invert > 0 and rng.random() < augmentation.invert:
         image = 255 - image
-    image = preprocess_image(image, transform, config.data.input_hw)
+    image = preprocess_image(image, transform, input_hw)
     if rng is not None:
         image = jitter_colors(image, rng, color=augmentation.color, lighting=augmentation.lighting)
-    crowd = annotations.crowd[annotations.objects(index)]
-    most_planes, most_ignored = count_planes(annotations, config.model.saliency == "class_specific")
+    counters = counters or SampleCounters()
     return {
         "image": image,
-        **_make_objects(annotations, index, config, transform, counters or SampleCounters()),
-        **_make_planes(annotations, index, ~crowd, config, transform, "saliency", most_planes),
-        **_make_planes(annotations, index, crowd, config, transform, "ignore", most_ignored),
+        **_make_objects(annotations, index, config, transform, input_hw, mask_size, counters),
+        **_make_planes(annotations, index, config, transform, input_hw),
         "transform": np.asarray(transform, np.float32),
         "image_hw": annotations.image_hw[index].astype(np.int32),
         "image_id": np.int64(annotations.image_ids[index]),
@@ -126,21 +127,10 @@ def make_sample(
     }
 
 
-@lru_cache(maxsize=8)
-def count_planes(annotations: Annotations, class_specific: bool) -> tuple[int, int]:
-    """Return P and Q: the most classes, and the most classes of crowd regions, in one image; at least 1 each."""
-    image = np.repeat(np.arange(len(annotations)), np.diff(annotations.object_start))
-    counts = []
-    for chosen in (~annotations.crowd, annotations.crowd):
-        pairs = np.unique(np.stack([image[chosen], annotations.classes[chosen]]), axis=1)
-        counts.append(max(1, int(np.bincount(pairs[0], minlength=1).max())))
-    return counts[0] if class_specific else 1, counts[1]
-
-
-@lru_cache(maxsize=8)
-def count_known(annotations: Annotations) -> int:
-    """Return L: the most classes whose objects are all annotated in one image of LVIS; at least 1."""
-    return max(1, max(len(classes) for classes in annotations.known_classes))
+def count_planes(annotations: Annotations, config: Config) -> tuple[int, int]:
+    """Return P and Q of all samples of a dataset."""
+    specific, ignored = annotations.under(config.data.crowd).most_classes
+    return specific if config.model.saliency == "class_specific" else 1, ignored
 
 
 def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
@@ -161,18 +151,24 @@ def read_annotated_image(annotations: Annotations, index: int) -> np.ndarray:
 
 
 def _make_objects(
-    annotations: Annotations, index: int, config: Config, transform: np.ndarray, counters: SampleCounters
+    annotations: Annotations,
+    index: int,
+    config: Config,
+    transform: np.ndarray,
+    input_hw: tuple[int, int],
+    mask_size: int,
+    counters: SampleCounters,
 ) -> Row:
     """Make boxes, classes, valid and masks of the objects that can be learned from, in annotation order."""
-    objects, limit, size = annotations.objects(index), config.data.max_objects, config.model.mask_size_train
+    objects, limit = annotations.objects(index), config.data.max_objects
     ordinary = objects.start + np.flatnonzero(~annotations.crowd[objects])
-    boxes = clip_boxes(apply_to_boxes(transform, annotations.boxes[ordinary]), config.data.input_hw)
+    boxes = clip_boxes(apply_to_boxes(transform, annotations.boxes[ordinary]), input_hw)
     large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= LEAST_SIDE
     chosen, boxes = ordinary[large], boxes[large]
-    first = _first_of_cell(boxes, annotations.classes[chosen], config)
+    first = _first_of_cell(boxes, annotations.classes[chosen], config.model.center_stride)
     chosen, boxes = chosen[first][:limit], boxes[first][:limit]
     segmentations = [annotations.segmentations[i] for i in chosen]
-    masks = rasterize_masks(segmentations, boxes, transform, annotations.image_hw[index], size)
+    masks = rasterize_masks(segmentations, boxes, transform, annotations.image_hw[index], mask_size)
     visible = masks.any(axis=(1, 2))
     kept = int(visible.sum())
     counters.add(
@@ -191,54 +187,49 @@ def _make_objects(
     }
 
 
-def _first_of_cell(boxes: np.ndarray, classes: np.ndarray, config: Config) -> np.ndarray:
-    """Return the rows, in order, that are the first with their class and cell of the centre; of FCOS, all rows.
-
-    Where several objects meet, the targets of FCOS choose among them themselves.
-    """
-    if config.model.detector == "fcos":
+def _first_of_cell(boxes: np.ndarray, classes: np.ndarray, stride: int | None) -> np.ndarray:
+    """Return the rows, in order, that are the first with their class and cell of the centre; all rows without cells."""
+    if stride is None:
         return np.arange(len(boxes))
-    centers = (boxes[:, :2] + boxes[:, 2:]).astype(np.float32) / (2 * config.model.stride)
+    centers = (boxes[:, :2] + boxes[:, 2:]).astype(np.float32) / (2 * stride)
     cells = np.column_stack([np.floor(centers), classes])
     return np.sort(np.unique(cells, axis=0, return_index=True)[1])
 
 
 def _make_planes(
-    annotations: Annotations,
-    index: int,
-    chosen: np.ndarray,
-    config: Config,
-    transform: np.ndarray,
-    name: str,
-    count: int,
+    annotations: Annotations, index: int, config: Config, transform: np.ndarray, input_hw: tuple[int, int]
 ) -> Row:
-    """Make planes, classes and valid under `name`: one plane for each class of the chosen objects of an image."""
-    rows = annotations.objects(index).start + np.flatnonzero(chosen)
-    classes = annotations.classes[rows]
-    if name == "saliency" and config.model.saliency == "class_agnostic":
-        classes = np.zeros_like(classes)
-    present, planes = np.unique(classes, return_inverse=True)
-    drawn = rasterize_planes(
-        [annotations.segmentations[i] for i in rows],
-        planes,
-        transform,
-        annotations.image_hw[index],
-        count=len(present),
-        grid_hw=config.grid_hw,
-        stride=config.model.stride,
-    )
-    return {
-        f"{name}_planes": _pad(drawn, count),
-        f"{name}_classes": _pad(present.astype(np.int32), count),
-        f"{name}_valid": np.arange(count) < len(present),
-    }
+    """Make the saliency planes of the objects and the ignore planes of the crowd regions of an image."""
+    objects, stride = annotations.objects(index), config.model.stride
+    crowd, classes = annotations.crowd[objects], annotations.classes[objects]
+    labels = classes if config.model.saliency == "class_specific" else np.zeros_like(classes)
+    made = {}
+    for name, chosen, labels_of, count in zip(
+        ("saliency", "ignore"), (~crowd, crowd), (labels, classes), count_planes(annotations, config), strict=True
+    ):
+        present, planes = np.unique(labels_of[chosen], return_inverse=True)
+        drawn = rasterize_planes(
+            [annotations.segmentations[i] for i in objects.start + np.flatnonzero(chosen)],
+            planes,
+            transform,
+            annotations.image_hw[index],
+            count=len(present),
+            grid_hw=(input_hw[0] // stride, input_hw[1] // stride),
+            stride=stride,
+        )
+        made |= {
+            f"{name}_planes": _pad(drawn, count),
+            f"{name}_classes": _pad(present.astype(np.int32), count),
+            f"{name}_valid": np.arange(count) < len(present),
+        }
+    return made
 
 
 def _list_known_classes(annotations: Annotations, index: int) -> Row:
     """List the classes whose absence from a place of the image is known; nothing where that is true of all (COCO)."""
     if annotations.known_classes is None:
         return {}
-    known, count = annotations.known_classes[index], count_known(annotations)
+    known, count = annotations.known_classes[index], annotations.most_known
     return {"known_classes": _pad(known, count), "known_valid": np.arange(count) < len(known)}
 
 

@@ -1,14 +1,16 @@
-"""Object masks as they stand in the file, packed into a few flat arrays.
+"""Object masks: the rules that every file of annotations or results is held to, and many masks packed into flat arrays.
 
 Stage: data. A million small Python objects would cost more memory than their content, and worker processes that touch
 them would copy it; so polygons and RLEs lie end to end and are cut out when asked for. Masks are never decoded here.
 """
 
+from __future__ import annotations
+
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -19,6 +21,8 @@ it: {"size": [height, width], "counts": bytes}."""
 
 COORDINATE_LIMIT = 1e6  # pixels; 1e999 is read as infinity, and the COCO API walks along every edge
 MIN_POLYGON = 6  # numbers: 3 points. pycocotools takes 4 numbers for a box
+CHECKED_TOGETHER = 10_000
+"""RLEs checked at once: enough to be fast, few enough not to fill the memory with their runs."""
 
 
 class Segmentations(Sequence[Segmentation]):
@@ -37,15 +41,22 @@ class Segmentations(Sequence[Segmentation]):
         parts = list(chain.from_iterable(polygons))
         self._part_start = _starts(polygons)
         self._number_start = _starts(parts)
-        self._numbers = np.fromiter(chain.from_iterable(parts), np.float32, self._number_start[-1])
+        self._numbers = np.fromiter(chain.from_iterable(parts), np.float64, self._number_start[-1])
         counts = [entry["counts"] if isinstance(entry, dict) else b"" for entry in segmentations]
         self._counts_start = _starts(counts)
         self._counts = b"".join(counts)
         sizes = [entry["size"] if isinstance(entry, dict) else (0, 0) for entry in segmentations]
         self._sizes = np.array(sizes, np.int32).reshape(-1, 2)
+        self._rows: range | np.ndarray = range(len(segmentations))
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._rows)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Give another process what samples are made of: the selected masks alone, polygons as float32."""
+        whole = isinstance(self._rows, range)
+        packed = self if whole else Segmentations([self[index] for index in range(len(self))])
+        return vars(packed) | {"_numbers": packed._numbers.astype(np.float32)}
 
     @overload
     def __getitem__(self, index: int) -> Segmentation: ...
@@ -54,12 +65,59 @@ class Segmentations(Sequence[Segmentation]):
     def __getitem__(self, index: int | slice) -> Segmentation | list[Segmentation]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[operator.index(index)]  # negative counts from the end; IndexError beyond
-        begin, end = self._counts_start[index : index + 2]
+        found = self.exact(index)
+        return found if isinstance(found, dict) else [part.astype(np.float32, copy=False) for part in found]
+
+    def exact(self, index: int) -> Segmentation:
+        """Return a mask with its polygons as in the file, float64: an RLE of them can depend on the last digit."""
+        row = int(self._rows[operator.index(index)])  # negative counts from the end; IndexError beyond
+        begin, end = self._counts_start[row : row + 2]
         if begin < end:
-            return {"size": self._sizes[index].tolist(), "counts": self._counts[begin:end]}
-        first, last = self._part_start[index : index + 2]
+            return {"size": self._sizes[row].tolist(), "counts": self._counts[begin:end]}
+        first, last = self._part_start[row : row + 2]
         return [self._numbers[self._number_start[part] : self._number_start[part + 1]] for part in range(first, last)]
+
+    def select(self, rows: np.ndarray) -> Segmentations:
+        """Return the masks of some rows (int64 [n]); what they hold is shared."""
+        chosen = Segmentations([])
+        vars(chosen).update(vars(self), _rows=np.asarray(self._rows)[rows])
+        return chosen
+
+
+def check_masks(
+    masks: Sequence[Any], image_hw: Sequence[list[int]], note: Callable[[int, str, object], None]
+) -> list[Any]:
+    """Check the `segmentation` of annotations or results, and compress its RLEs.
+
+    Args:
+        masks: values of the json: lists, objects or None.
+        image_hw: [height, width] of the image of each.
+        note: called with index, what was expected and what was received, for each that is at fault.
+
+    Returns:
+        For each the polygons as they stand there, those of too few points included, or a compressed RLE; None for
+        those at fault, and where there is nothing.
+    """
+    found: list[Any] = [None] * len(masks)
+    for index, (mask, hw) in enumerate(zip(masks, image_hw, strict=True)):
+        if not mask:
+            continue
+        fault = find_polygon_fault(mask) if type(mask) is list else find_rle_fault(mask, hw)
+        if fault is None:
+            found[index] = mask if type(mask) is list else compress_rle(mask)
+        else:
+            note(index, *fault)
+    rles = [index for index, mask in enumerate(found) if isinstance(mask, dict)]
+    for begin in range(0, len(rles), CHECKED_TOGETHER):
+        together = rles[begin : begin + CHECKED_TOGETHER]
+        pixels_of = rle_pixels([found[index]["counts"] for index in together]).tolist()
+        for index, pixels in zip(together, pixels_of, strict=True):
+            height, width = found[index]["size"]
+            if pixels != height * width:
+                found[index] = None
+                expected = f"RLE run lengths that add up to {height} * {width} = {height * width} pixels"
+                note(index, expected, f"{pixels} pixels" if pixels >= 0 else "a string that is no compressed RLE")
+    return found
 
 
 def is_coordinates(values: list[object]) -> bool:

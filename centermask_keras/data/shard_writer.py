@@ -27,9 +27,9 @@ from centermask_keras.data.shards import (
     SHARD_NAME,
 )
 from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.files import PARTIAL, flush
 
 SHARD_BYTES = 2**30  # so few files that all of them stay open, and no file that is awkward to copy
-PARTIAL = "partial.{name}"
 OWN_FILES = ("images-*.tfrecord", ANNOTATIONS_NAME, INDEX_NAME)
 
 
@@ -149,19 +149,11 @@ def _read_bytes(annotations: Annotations, name: str) -> bytes:
 def _publish(folder: Path, out: Path) -> None:
     """Bring everything to the disk, then give the folder its name."""
     for path in folder.iterdir():
-        _flush(path)
+        flush(path)
     with suppress(OSError):  # some network file systems cannot flush a folder
-        _flush(folder)
+        flush(folder)
     if out.exists():
         out.rmdir()  # it is empty
     os.replace(folder, out)
     with suppress(OSError):
-        _flush(out.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(out.parent)

@@ -58,6 +58,7 @@ def measure_ceiling(
     Raises:
         CenterMaskError: the dataset holds no object.
     """
+    annotations = annotations.under(config.data.crowd)
     if not (~annotations.crowd).any():
         raise CenterMaskError(f"{annotations.path}: expected objects that are not crowds, received none")
     kinds: tuple[Factors, ...] = ("both", "local_shape", "saliency")
@@ -75,7 +76,7 @@ def measure_ceiling(
             progress(index + 1, len(annotations))
     limits = detection_limits(config.model.max_detections)
     return {
-        kind: evaluate_coco(annotations.path, found, iou_type="segm", max_detections=limits)["mask_ap"]
+        kind: evaluate_coco(annotations, found, iou_type="segm", max_detections=limits)["mask_ap"]
         for kind, found in results.items()
     }
 
@@ -84,9 +85,14 @@ def make_ceiling_sample(
     annotations: Annotations, index: int, *, config: Config, transform: np.ndarray, input_hw: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """Make the sample of an image whose masks are on the S x S grid of the local shape, on an input of any size."""
-    model = config.model.model_copy(update={"mask_size_train": config.model.shape_size})
-    at_shape_size = config.at_size(input_hw).model_copy(update={"model": model})
-    return make_sample(annotations, index, config=at_shape_size, transform=transform)
+    return make_sample(
+        annotations,
+        index,
+        config=config,
+        transform=transform,
+        input_hw=input_hw,
+        mask_size=config.model.shape_size,
+    )
 
 
 def encode_image(sample: dict[str, np.ndarray], config: Config, kind: Factors) -> EncodedImage:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from centermask_keras.coco_categories import coco_categories
+from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.lvis_json import FREQUENCIES
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.boundary import boundary_overlaps
@@ -37,7 +38,7 @@ CLASSES_TOGETHER = 100
 
 
 def evaluate_coco(
-    annotations_path: str | Path,
+    annotations: Annotations | str | Path,
     results: list[dict[str, Any]] | str | Path,
     *,
     iou_type: IouType = "segm",
@@ -47,8 +48,8 @@ def evaluate_coco(
     """Score COCO results.
 
     Args:
-        annotations_path: COCO json with the ground truth. Crowd regions (`iscrowd`) are matched as COCO does. By an
-            LVIS json (data/lvis_json.py) results are scored as LVIS does.
+        annotations: the dataset, or its COCO json, with the ground truth. Crowd regions (`iscrowd`) are matched as COCO
+            does. By an LVIS json (data/lvis_json.py) results are scored as LVIS does.
         results: COCO results, or the json file that holds them: `image_id`, `category_id`, `score`, and
             `segmentation` (polygons or RLE) or `bbox` (xywh, original pixels). They are not changed.
         iou_type: score masks ("segm"), boxes ("bbox"), or masks with their boundaries ("boundary"): the overlap is the
@@ -72,13 +73,13 @@ def evaluate_coco(
         raise ValueError(f"iou_type: expected segm, bbox or boundary, received {iou_type!r}")
     if not max_detections or min(max_detections) < 1:
         raise ValueError(f"max_detections: expected counts of at least 1, received {list(max_detections)}")
-    ground_truth = read_ground_truth(Path(annotations_path), iou_type)
+    ground_truth = read_ground_truth(annotations, iou_type)
     detections = read_results(results, ground_truth, iou_type)
     return _evaluate(ground_truth, detections, iou_type, backend, sorted(set(max_detections)))
 
 
 def evaluate_coco_on_lvis(
-    annotations_path: str | Path,
+    annotations: Annotations | str | Path,
     results: list[dict[str, Any]] | str | Path,
     *,
     iou_type: IouType = "segm",
@@ -87,7 +88,7 @@ def evaluate_coco_on_lvis(
     """Score COCO results on the finer annotations of LVIS: the categories that both have, by the rules of LVIS.
 
     Args:
-        annotations_path: LVIS json with the ground truth.
+        annotations: the dataset, or its LVIS json, with the ground truth.
         results: as for `evaluate_coco`, with the category ids of COCO.
         iou_type, backend: as for `evaluate_coco`.
 
@@ -100,9 +101,10 @@ def evaluate_coco_on_lvis(
 
     Source: Section 4.3, Table 4.
     """
-    ground_truth = read_ground_truth(Path(annotations_path), iou_type)
+    ground_truth = read_ground_truth(annotations, iou_type)
     if ground_truth.federation is None:
-        raise CenterMaskError(f"{annotations_path}: expected an LVIS json, received one without neg_category_ids")
+        path = annotations.path if isinstance(annotations, Annotations) else annotations
+        raise CenterMaskError(f"{path}: expected an LVIS json, received one without neg_category_ids")
     of_coco = replace(ground_truth, class_names=coco_categories())
     detections = read_results(results, of_coco, iou_type)
     return _evaluate(*translate_coco(ground_truth, detections), iou_type, backend, [LVIS_DETECTIONS])

@@ -146,7 +146,7 @@ def score(
     """Score COCO results by each of several measures.
 
     Args:
-        annotations: the dataset; its file is what the results are compared with.
+        annotations: the dataset that the results are compared with.
         results: COCO results.
         iou_types: the measures (see `evaluate_coco`).
         max_detections: K of the model; the scorer counts that many per image, and never fewer than COCO's 100.
@@ -161,9 +161,9 @@ def score(
     rows: dict[int, dict[str, Any]] = {}
     for iou_type in iou_types:
         if from_coco:
-            scored = evaluate_coco_on_lvis(annotations.path, results, iou_type=iou_type, backend=backend)
+            scored = evaluate_coco_on_lvis(annotations, results, iou_type=iou_type, backend=backend)
         else:
-            scored = evaluate_coco(annotations.path, results, iou_type=iou_type, max_detections=limits, backend=backend)
+            scored = evaluate_coco(annotations, results, iou_type=iou_type, max_detections=limits, backend=backend)
         for row in scored.pop("per_class"):
             rows.setdefault(row["category_id"], {}).update(row)
         figures |= scored

@@ -1,4 +1,4 @@
-"""The files of an evaluation: a COCO json with ground truth, and COCO results -> rows that the scorers take.
+"""What an evaluation compares: annotations as ground truth, and COCO results -> rows that the scorers take.
 
 Stage: evaluation. Every fault is listed with its place. Results are judged without images, so that nothing but the
 ground truth's own ids and sizes is needed to score the results of any other system.
@@ -11,36 +11,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
 
-from centermask_keras.data.coco_json import (
-    Faults,
-    Table,
-    check_lists,
-    is_area,
-    is_box,
-    is_flag,
-    is_id,
-    is_mask,
-    is_mask_or_none,
-    is_side,
-    is_text,
-    quote,
-    read_json,
-)
-from centermask_keras.data.lvis_json import is_lvis, read_class_lists, read_frequencies
-from centermask_keras.data.segmentations import MIN_POLYGON, find_polygon_fault, find_rle_fault, rle_pixels
+from centermask_keras.data.annotations import Annotations, read_annotations
+from centermask_keras.data.coco_json import Faults, Table, is_box, is_id, is_mask, quote
+from centermask_keras.data.segmentations import MIN_POLYGON, Segmentation, check_masks
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.masks import RLE, segmentation_to_rle
 
 IouType = Literal["segm", "bbox", "boundary"]
-
-CHECKED_TOGETHER = 10_000
-"""Masks checked at once: enough to be fast, few enough not to fill the memory with their runs."""
 
 
 @dataclass(frozen=True)
@@ -78,51 +62,57 @@ class GroundTruth:
     federation: Federation | None
 
 
-def read_ground_truth(path: Path, iou_type: IouType) -> GroundTruth:
-    """Read and check a COCO or LVIS json with annotations.
+def read_ground_truth(source: Annotations | str | Path, iou_type: IouType) -> GroundTruth:
+    """Take the ground truth from a dataset, or from a COCO or LVIS json with annotations.
+
+    Args:
+        source: a dataset, whatever it makes of crowd regions; or a file, of which only what is scored has to be sound.
+        iou_type: what will be compared.
 
     Raises:
         DataError: all faults: file, place, expected, received.
     """
-    document = read_json(path)
-    faults = Faults(path)
-    check_lists(document, faults, require_annotations=True)
-    if faults.problems:
-        raise DataError(faults.problems)
-    images = Table(document["images"], "images", faults)
-    image_ids = images.ids().tolist()
-    heights = images.column("height", is_side, "a positive integer")
-    widths = images.column("width", is_side, "a positive integer")
-    image_hw = dict(zip(image_ids, zip(heights, widths, strict=True), strict=True))
-    categories = Table(document["categories"], "categories", faults)
-    category_ids = categories.ids().tolist()
-    class_names = dict(zip(category_ids, categories.column("name", is_text, "a name"), strict=True))
-    federation = None
-    if is_lvis(document["images"]):
-        lists = [
-            dict(zip(image_ids, map(set, column), strict=True))
-            for column in read_class_lists(images, set(category_ids))
-        ]
-        frequencies = dict(zip(category_ids, read_frequencies(categories), strict=True))
-        synsets = dict(
-            zip(
-                category_ids,
-                categories.column("synset", lambda value: type(value) is str, "a name", default=""),
-                strict=True,
-            )
-        )
-        federation = Federation(*lists, frequencies, synsets)
-    if faults.problems:  # annotations that refer to these images and categories are no faults of their own
-        raise DataError(faults.problems)
-    table = Table(document["annotations"], "annotations", faults)
-    rows = _read_rows(table, iou_type, image_hw, class_names, faults)
-    areas = table.column("area", is_area, "a number from 0 to 1e12")
-    crowd = table.column("iscrowd", is_flag, "0 or 1", default=0)
-    if faults.problems:
-        raise DataError(faults.problems)
-    for row, area, is_crowd in zip(rows, areas, crowd, strict=True):
-        row.update(area=area, iscrowd=int(is_crowd))
-    return GroundTruth(image_hw, dict(sorted(class_names.items())), _number(rows), federation)
+    problems: list[Problem] = []
+    if not isinstance(source, Annotations):
+        source, problems = read_annotations(source, needs=("bbox",) if iou_type == "bbox" else ("segmentation",))
+    elif not source.has_annotations:
+        problems = [Problem(str(source.path), "annotations", "a list of objects", "nothing")]
+    problems = problems + source.file_objects.faults + (source.lvis.faults if source.lvis else [])
+    if problems:
+        raise DataError(problems)
+    image_ids, category_ids = source.image_ids.tolist(), source.category_ids.tolist()
+    image_hw = dict(zip(image_ids, map(tuple, source.image_hw.tolist()), strict=True))
+    class_names = dict(zip(category_ids, source.class_names, strict=True))
+    return GroundTruth(image_hw, class_names, _number(list(_make_objects(source, iou_type))), _make_federation(source))
+
+
+def _make_objects(annotations: Annotations, iou_type: IouType) -> Iterator[dict[str, Any]]:
+    """Make the rows of all objects of a file."""
+    objects = annotations.file_objects
+    columns = (
+        annotations.image_ids[objects.images].tolist(),
+        annotations.category_ids[objects.classes].tolist(),
+        objects.areas.tolist(),
+        objects.crowd.astype(int).tolist(),
+    )
+    if iou_type == "bbox":
+        key, shapes = "bbox", objects.xywh.tolist()
+    else:
+        sizes = map(tuple, annotations.image_hw[objects.images].tolist())
+        masks = zip(objects.masks(), sizes, strict=True)
+        key, shapes = "segmentation", (_to_rle(mask, hw) for mask, hw in masks)
+    for image, category, area, crowd, shape in zip(*columns, shapes, strict=True):
+        yield {"image_id": image, "category_id": category, key: shape, "area": area, "iscrowd": crowd}
+
+
+def _make_federation(annotations: Annotations) -> Federation | None:
+    facts, image_ids = annotations.lvis, annotations.image_ids.tolist()
+    if facts is None:
+        return None
+    by_image = [dict(zip(image_ids, map(set, lists), strict=True)) for lists in (facts.absent, facts.partial)]
+    category_ids = annotations.category_ids.tolist()
+    by_class = [dict(zip(category_ids, values, strict=True)) for values in (facts.frequencies, facts.synsets)]
+    return Federation(*by_image, *by_class)
 
 
 def read_results(
@@ -137,7 +127,7 @@ def read_results(
     document = results if isinstance(results, list) else _load_list(path)
     faults = Faults(path)
     table = Table(document, "results", faults)
-    rows = _read_rows(table, iou_type, ground_truth.image_hw, ground_truth.class_names, faults)
+    rows = _read_rows(table, iou_type, ground_truth, faults)
     scores = table.column("score", _is_score, "a finite number")
     if faults.problems:
         raise DataError(faults.problems)
@@ -165,62 +155,49 @@ def _load_list(path: Path) -> list[Any]:
     return document
 
 
-def _read_rows(
-    table: Table,
-    iou_type: IouType,
-    image_hw: dict[int, tuple[int, int]],
-    class_names: dict[int, str],
-    faults: Faults,
-) -> list[dict[str, Any]]:
-    """Read what annotations and results have in common, as the backends take it; note what is at fault."""
+def _read_rows(table: Table, iou_type: IouType, truth: GroundTruth, faults: Faults) -> list[dict[str, Any]]:
+    """Read what results say of an object, as the backends take it; note what is at fault."""
 
     def is_image(value: object) -> bool:
-        return is_id(value) and value in image_hw
+        return is_id(value) and value in truth.image_hw
 
     def is_category(value: object) -> bool:
-        return is_id(value) and value in class_names
+        return is_id(value) and value in truth.class_names
 
     image_ids = table.column("image_id", is_image, "the id of an image in the ground truth")
     category_ids = table.column("category_id", is_category, "the id of a category in the ground truth")
     if iou_type == "bbox":
         key, shapes = "bbox", table.column("bbox", is_box, "[x, y, width, height], each of at most 1e6 pixels")
     else:
-        key, shapes = "segmentation", _read_masks(table, [image_hw.get(image) for image in image_ids], faults)
+        key, shapes = "segmentation", _read_masks(table, [truth.image_hw.get(image) for image in image_ids], faults)
     columns = zip(image_ids, category_ids, shapes, strict=True)
     return [{"image_id": image, "category_id": category, key: shape} for image, category, shape in columns]
 
 
 def _read_masks(table: Table, image_hw: list[tuple[int, int] | None], faults: Faults) -> list[RLE | None]:
-    """Convert the segmentations; None for those at fault, of unknown images, and annotations without one."""
-    if table.name == "annotations":
-        values = table.column("segmentation", is_mask_or_none, "polygons or an RLE", default=None)
-    else:
-        values = table.column("segmentation", is_mask, "polygons or an RLE")
-    rles: list[RLE | None] = [None] * len(values)
-    for row, (value, hw) in enumerate(zip(values, image_hw, strict=True)):
-        if not value or hw is None:
-            continue
-        if isinstance(value, dict) and isinstance(value.get("counts"), bytes):  # made here, not read from a file
-            value = {**value, "counts": value["counts"].decode("latin-1")}
-        fault = find_polygon_fault(value) if isinstance(value, list) else find_rle_fault(value, list(hw))
-        if fault:
-            faults.add(table.place(row, ".segmentation"), *fault)
-        elif isinstance(value, dict) or any(len(part) >= MIN_POLYGON for part in value):
-            rles[row] = segmentation_to_rle(value, hw)
-    _check_runs(rles, image_hw, table, faults)
-    return rles
+    """Convert the segmentations; None for those at fault, of unknown images, and without a mask."""
+
+    def note(row: int, expected: str, received: object) -> None:
+        faults.add(table.place(row, ".segmentation"), expected, received)
+
+    values = table.column("segmentation", is_mask, "polygons or an RLE")
+    masks = [_as_in_json(value) if hw is not None else None for value, hw in zip(values, image_hw, strict=True)]
+    found = check_masks(masks, [list(hw or ()) for hw in image_hw], note)
+    return [_to_rle(mask, hw) for mask, hw in zip(found, image_hw, strict=True)]
 
 
-def _check_runs(rles: list[RLE | None], image_hw: list[tuple[int, int] | None], table: Table, faults: Faults) -> None:
-    """Note the RLEs whose runs do not add up to their image: the COCO API may read beyond its memory, or never end."""
-    found = [row for row, rle in enumerate(rles) if rle]
-    for begin in range(0, len(found), CHECKED_TOGETHER):
-        rows = found[begin : begin + CHECKED_TOGETHER]
-        for row, pixels in zip(rows, rle_pixels([rles[row]["counts"] for row in rows]), strict=True):
-            height, width = image_hw[row]
-            if pixels != height * width:
-                expected = f"RLE runs that add up to {height} * {width} = {height * width} pixels"
-                faults.add(table.place(row, ".segmentation"), expected, f"{pixels}" if pixels >= 0 else "damaged ones")
+def _as_in_json(mask: Any) -> Any:
+    """Return a mask with its `counts` as text: in results that were made here, not read from a file, they are bytes."""
+    if isinstance(mask, dict) and isinstance(mask.get("counts"), bytes):
+        return {**mask, "counts": mask["counts"].decode("latin-1")}
+    return mask
+
+
+def _to_rle(mask: Segmentation | None, hw: tuple[int, int]) -> RLE | None:
+    """Convert a mask without fault; None if it has none, or polygons that enclose nothing."""
+    if isinstance(mask, dict):
+        return mask
+    return segmentation_to_rle(mask, hw) if any(len(part) >= MIN_POLYGON for part in mask or ()) else None
 
 
 def _is_score(value: object) -> bool:

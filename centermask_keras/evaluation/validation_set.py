@@ -19,7 +19,7 @@ def load_validation_set(
     if annotations is None or images is None:
         check_files(config, source, splits=("val",))
     path, folder = annotations or config.data.val.annotations, images or config.data.val.images
-    dataset = load_annotations(path, folder, crowd=config.data.crowd, require_annotations=False)
+    dataset = load_annotations(path, folder, require_annotations=False)
     if not other_classes and dataset.num_classes != config.model.num_classes:
         raise CenterMaskError(
             f"{path}: expected {config.model.num_classes} categories (model.num_classes), "

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from centermask_keras.coco_categories import coco_categories
 from centermask_keras.config import Config
-from centermask_keras.data.coco_columns import read_categories
-from centermask_keras.data.coco_json import Faults, check_lists, read_json
+from centermask_keras.data.coco_columns import read_class_names
 from centermask_keras.detectors import build_detector
-from centermask_keras.errors import CenterMaskError, ConfigError, DataError
+from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.importers.checkpoint import read_checkpoint
 from centermask_keras.importers.convert import ImportReport, assign, convert
 from centermask_keras.importers.kinds import KINDS, Kind
@@ -85,14 +84,10 @@ def _read_categories(config: Config, kind: Kind) -> list[dict[str, int | str]]:
         coco = coco_categories()
         known = coco if kind.classes == "coco" and count == len(coco) else {i: f"class {i}" for i in range(count)}
         return [{"id": category, "name": text} for category, text in known.items()]
-    faults, document = Faults(path), read_json(path)
-    check_lists(document, faults, require_annotations=False)
-    ids, names = ([], []) if faults.problems else read_categories(document["categories"], faults)
-    if faults.problems:
-        raise DataError(faults.problems)
-    if len(ids) != count:
-        raise CenterMaskError(f"{path}: expected {count} categories (model.num_classes), received {len(ids)}")
-    return [{"id": int(category), "name": text} for category, text in zip(ids, names, strict=True)]
+    names = read_class_names(path)
+    if len(names) != count:
+        raise CenterMaskError(f"{path}: expected {count} categories (model.num_classes), received {len(names)}")
+    return [{"id": category, "name": text} for category, text in names.items()]
 
 
 def _sha256(file: Path) -> str:

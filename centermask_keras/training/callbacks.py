@@ -21,7 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from centermask_keras.config import Config
 from centermask_keras.config.sections import TrainConfig
 from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.pipeline import SampleCounters, rebuild_batch
+from centermask_keras.data.pipeline import rebuild_batch
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.pictures import draw_examples
 from centermask_keras.evaluation.predict import Evaluation, evaluate_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from centermask_keras.training.files import write_file
+from centermask_keras.files import write_file
 
 EVENT_FILES = "events.out.*"
 

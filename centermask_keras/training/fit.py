@@ -16,8 +16,9 @@ from rich.console import Console
 
 from centermask_keras.config import Config, TrainConfig, check_files
 from centermask_keras.data.annotations import Annotations, load_annotations
-from centermask_keras.data.pipeline import SampleCounters, make_train_dataset, steps_per_epoch
+from centermask_keras.data.pipeline import make_train_dataset, steps_per_epoch
 from centermask_keras.data.processes import check_start
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
 from centermask_keras.inference import load_weights
@@ -95,7 +96,7 @@ def train(
             of `data.processes` is lost.
     """
     console = console or Console()
-    check_start(config)
+    check_start(0)
     check_files(config, name)
     _check_weights(config, name, weights)
     train_set, val_set = _load_datasets(config)
@@ -163,7 +164,14 @@ def _fit(
 
     def make_dataset() -> Any:
         return replicas.distribute(
-            lambda share: make_train_dataset(config, train_set, start=progress.step, counters=counters, share=share)
+            lambda share: make_train_dataset(
+                config,
+                train_set,
+                start=progress.step,
+                counters=counters,
+                share=share,
+                processes=0,
+            )
         )
 
     with _explained(config, counters), display:
@@ -236,7 +244,7 @@ def _load_datasets(config: Config) -> list[Annotations]:
     loaded, problems = [], []
     for dataset in (config.data.train, config.data.val):
         try:
-            loaded.append(load_annotations(dataset.annotations, dataset.images, crowd=config.data.crowd))
+            loaded.append(load_annotations(dataset.annotations, dataset.images).under(config.data.crowd))
         except DataError as error:
             problems += error.problems
     if problems:

@@ -8,7 +8,7 @@ import time
 import keras
 
 from centermask_keras.config import TrainConfig
-from centermask_keras.data.pipeline import SampleCounters
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import InterruptedTraining
 from centermask_keras.training.averaging import WeightAverage, fill_variables
 from centermask_keras.training.distribution import Replicas

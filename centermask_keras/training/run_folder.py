@@ -16,8 +16,8 @@ import numpy as np
 
 from centermask_keras.config import Config, load_stored_config, to_stored_json
 from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.files import PARTIAL, check_room, write_file
 from centermask_keras.training.event_files import EVENT_FILES
-from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
 CONFIG = "config.json"

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.training.files import DIGEST, digest_of, write_file
+from centermask_keras.files import DIGEST, digest_of, write_file
 
 STATE = "state_{number:06}_{digest}.npz"
 STATE_FILES = "state_*.npz"

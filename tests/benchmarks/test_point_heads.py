@@ -25,7 +25,7 @@ def setting(tmp_path_factory):
     paths = [f"data.train.annotations={folder / 'train.json'}", f"data.train.images={folder / 'train'}"]
     small = ["data.input_hw=[64, 64]", "model.dtype_policy=float32", "model.head_channels=16", "model.shape_size=8"]
     config = load_config(ROOT / "configs" / "demo.json", [*paths, *small, "train.batch_size=4"])
-    annotations = load_annotations(config.data.train.annotations, config.data.train.images, crowd=config.data.crowd)
+    annotations = load_annotations(config.data.train.annotations, config.data.train.images)
     return config, next(iter(make_train_dataset(config, annotations)))
 
 

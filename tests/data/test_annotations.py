@@ -361,7 +361,7 @@ def test_an_odd_value_anywhere_is_a_data_error_if_anything(tmp_path, odd):
         parent[last] = odd
         path.write_text(json.dumps(document).replace("Infinity", "1e999"))
         try:
-            dataset, problems = read_annotations(path, tmp_path, crowd="ignore", require_annotations=True)
+            dataset, problems = read_annotations(path, tmp_path)
         except DataError as error:
             problems = error.problems
         else:
@@ -423,7 +423,10 @@ def test_box_that_reaches_over_the_edge_stays_as_annotated(tmp_path):
     [("ignore", [11, 12], [True, False]), ("train", [11, 12], [False, False]), ("drop", [12], [False])],
 )
 def test_crowd_policies(tmp_path, crowd, ids, flags):
-    dataset = load(tmp_path, changed(iscrowd=1, segmentation={"size": list(HW), "counts": [100, 50, 450]}), crowd=crowd)
+    dataset = load(tmp_path, changed(iscrowd=1, segmentation={"size": list(HW), "counts": [100, 50, 450]}))
+    assert dataset.crowd.tolist() == [True, False] and dataset.dropped == {}
+    dataset = dataset.under(crowd)
+    assert dataset.under(crowd) is dataset
     assert dataset.annotation_ids.tolist() == ids
     assert dataset.crowd.tolist() == flags
     assert dataset.dropped == ({"crowd region": 1} if crowd == "drop" else {})
@@ -454,7 +457,7 @@ def test_image_info_file_without_annotations(tmp_path):
 
 def test_reading_leaves_out_what_is_at_fault(tmp_path):
     path, images = write(tmp_path, changed(category_id=8))
-    dataset, problems = read_annotations(path, images, crowd="ignore", require_annotations=True)
+    dataset, problems = read_annotations(path, images)
     assert dataset.annotation_ids.tolist() == [12]
     assert len(problems) == 1
 

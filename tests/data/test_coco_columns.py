@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from centermask_keras.data.coco_columns import read_categories, read_images, read_objects
+from centermask_keras.data.coco_columns import learned_columns, read_categories, read_images, read_objects
 from centermask_keras.data.coco_json import Faults
 
 POLYGON = [[1, 1, 8, 1, 8, 8]]
@@ -28,8 +28,8 @@ def read(document: dict) -> tuple[dict, list[str]]:
     faults = Faults("a.json")
     category_ids, _ = read_categories(document["categories"], faults)
     images = read_images(document["images"], category_ids, faults)
-    columns, _ = read_objects(document["annotations"], images, category_ids, "ignore", faults)
-    return columns, [problem.where for problem in faults.problems]
+    objects, _ = read_objects(document["annotations"], images, category_ids, faults)
+    return learned_columns(objects, len(images.ids)), [problem.where for problem in faults.problems]
 
 
 def test_classes_follow_category_ids_whatever_the_order_in_the_file():

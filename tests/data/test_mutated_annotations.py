@@ -120,7 +120,7 @@ def test_every_change_has_its_verdict_and_what_is_untouched_is_kept(tmp_path_fac
         for row in range(OBJECTS):
             expected[MUTATIONS[mutations[row][0]][0] if row in mutations else KEPT].add(row)
 
-        dataset, problems = read_annotations(path, path.parent, crowd="ignore", require_annotations=True)
+        dataset, problems = read_annotations(path, path.parent)
         kept = {int(number) - FIRST_ID for number in dataset.annotation_ids}
         repeated = {row for row, (kind, _) in mutations.items() if kind == "repeated id"}
         reported = rows_of([problem.where for problem in problems]) | repeated
@@ -143,7 +143,7 @@ def test_a_file_without_a_list_is_an_error_that_names_it(tmp_path, name):
     del document[name]
     path.write_text(json.dumps(document))
     with pytest.raises(DataError, match=rf"my\.json: {name}: expected a list of objects, received nothing"):
-        read_annotations(path, tmp_path, crowd="ignore", require_annotations=True)
+        read_annotations(path, tmp_path)
 
 
 def test_a_file_that_is_cut_anywhere_is_an_error_with_a_place(tmp_path):
@@ -151,4 +151,4 @@ def test_a_file_that_is_cut_anywhere_is_an_error_with_a_place(tmp_path):
     for end in range(0, len(text) - 1, 7):
         path.write_text(text[:end])
         with pytest.raises(DataError, match=r"my\.json: line 1, column \d+: expected json"):
-            read_annotations(path, tmp_path, crowd="ignore", require_annotations=True)
+            read_annotations(path, tmp_path)

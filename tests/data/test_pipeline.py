@@ -21,14 +21,13 @@ from centermask_keras.data import order
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
-    Share,
     iterate_eval_batches,
     make_eval_dataset,
     make_train_dataset,
     rebuild_batch,
     steps_per_epoch,
 )
-from centermask_keras.data.rows import PADDING_STEP, make_train_row, make_train_transform
+from centermask_keras.data.rows import PADDING_STEP, Share, make_train_row, make_train_transform
 from centermask_keras.data.sample import SampleCounters, count_planes, make_sample
 from centermask_keras.data.transform import make_letterbox, mirror
 from centermask_keras.errors import ImageError
@@ -43,8 +42,14 @@ def configure(*overrides, hw=HW, batch_size=2, path=CONFIG):
     return load_config(path, [f"data.input_hw={list(hw)}", f"train.batch_size={batch_size}", *overrides])
 
 
-def load(folder, crowd="ignore"):
-    return load_annotations(folder / "annotations" / "instances.json", folder / "images", crowd=crowd)
+def load(folder):
+    return load_annotations(folder / "annotations" / "instances.json", folder / "images")
+
+
+def sample_of(annotations, index, *, config, **options):
+    """Make a sample of the configured sizes."""
+    size = config.model.mask_size_train
+    return make_sample(annotations, index, config=config, input_hw=config.data.input_hw, mask_size=size, **options)
 
 
 def batches(dataset, count):
@@ -73,13 +78,13 @@ def write_dataset(folder, images, *, classes=3):
         "annotations": rows,
     }
     (folder / "instances.json").write_text(json.dumps(document))
-    return lambda crowd="ignore": load_annotations(folder / "instances.json", folder, crowd=crowd)
+    return load_annotations(folder / "instances.json", folder)
 
 
 def test_batches_have_the_documented_shapes_and_types(coco_tiny):
     config, annotations = configure(), load(coco_tiny)
     spec = make_train_dataset(config, annotations).element_spec
-    planes, ignored = count_planes(annotations, True)
+    planes, ignored = count_planes(annotations, config)
     batch = batches(make_train_dataset(config, annotations), 1)[0]
     expected = {
         "image": (np.uint8, (128, 128, 3)),
@@ -159,7 +164,7 @@ def test_shares_are_the_parts_of_the_whole_batch(coco_tiny):
 
 
 def test_fewer_images_than_a_batch_still_fill_it(tmp_path):
-    annotations = write_dataset(tmp_path, [[(0, (20, 20, 60, 60))], []])()
+    annotations = write_dataset(tmp_path, [[(0, (20, 20, 60, 60))], []])
     config = configure(batch_size=5)
     assert steps_per_epoch(config, annotations) == 1
     assert batches(make_train_dataset(config, annotations), 1)[0]["image"].shape[0] == 5
@@ -205,7 +210,7 @@ def test_a_corrupt_file_is_skipped_counted_and_replaced(spoiled, coco_tiny):
 
 
 def test_only_corrupt_files_are_an_error_even_if_skipped(tmp_path):
-    annotations = write_dataset(tmp_path, [[], []])()
+    annotations = write_dataset(tmp_path, [[], []])
     for path in tmp_path.glob("*.png"):
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ImageError):
@@ -220,12 +225,12 @@ def test_a_corrupt_file_stops_the_evaluation_and_is_named(spoiled):
 
 
 def test_an_image_of_another_size_than_annotated_is_an_error(tmp_path):
-    annotations = write_dataset(tmp_path, [[]])()
+    annotations = write_dataset(tmp_path, [[]])
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((64, 128, 3), np.uint8))
     with pytest.raises(
         ImageError, match=r"0\.png \(image id 1\): expected 128 x 128 pixels as annotated, received: 64 x 128"
     ):
-        make_sample(annotations, 0, config=configure(), transform=IDENTITY)
+        sample_of(annotations, 0, config=configure(), transform=IDENTITY)
 
 
 def test_objects_left_out_are_counted_and_the_first_of_a_cell_stays(tmp_path):
@@ -239,8 +244,8 @@ def test_objects_left_out_are_counted_and_the_first_of_a_cell_stays(tmp_path):
         (2, (100, 10, 110, 20)),
         (2, (80, 30, 90, 40)),  # more than max_objects
     ]
-    annotations, counters = write_dataset(tmp_path, [objects])(), SampleCounters()
-    sample = make_sample(
+    annotations, counters = write_dataset(tmp_path, [objects]), SampleCounters()
+    sample = sample_of(
         annotations, 0, config=configure("data.max_objects=5"), transform=IDENTITY, counters=counters
     )  # fmt: skip
     np.testing.assert_array_equal(sample["valid"], [True, True, True, True, False])
@@ -262,8 +267,8 @@ def test_objects_left_out_are_counted_and_the_first_of_a_cell_stays(tmp_path):
 
 def test_saliency_shows_every_object_also_those_left_out(tmp_path):
     objects = [(2, (20, 20, 40, 40)), (0, (60, 60, 80, 80)), (2, (84, 20, 104, 40))]
-    annotations = write_dataset(tmp_path, [objects])()
-    sample = make_sample(annotations, 0, config=configure("data.max_objects=1"), transform=IDENTITY)
+    annotations = write_dataset(tmp_path, [objects])
+    sample = sample_of(annotations, 0, config=configure("data.max_objects=1"), transform=IDENTITY)
     expected = np.zeros((2, 32, 32))
     expected[0, 15:20, 15:20] = expected[1, 5:10, 5:10] = expected[1, 5:10, 21:26] = 255
     np.testing.assert_array_equal(sample["saliency_planes"], expected)
@@ -271,7 +276,7 @@ def test_saliency_shows_every_object_also_those_left_out(tmp_path):
     assert sample["saliency_valid"].all() and not sample["ignore_valid"].any()
 
     agnostic = configure("model.saliency=class_agnostic", "model.loss_weights.saliency=null")
-    sample = make_sample(annotations, 0, config=agnostic, transform=IDENTITY)
+    sample = sample_of(annotations, 0, config=agnostic, transform=IDENTITY)
     np.testing.assert_array_equal(sample["saliency_planes"], expected.max(axis=0)[None])
     assert sample["saliency_classes"].tolist() == [0] and sample["saliency_valid"].tolist() == [True]
 
@@ -283,7 +288,7 @@ def crowded(tmp_path):
 
 
 def test_crowd_ignored_is_a_plane_and_no_object(tmp_path):
-    sample = make_sample(crowded(tmp_path)("ignore"), 0, config=configure(), transform=IDENTITY)
+    sample = sample_of(crowded(tmp_path), 0, config=configure("data.crowd=ignore"), transform=IDENTITY)
     assert sample["valid"].sum() == 1 and sample["classes"][0] == 0
     assert sample["saliency_classes"].tolist() == [0] and sample["saliency_valid"].tolist() == [True]
     assert sample["ignore_classes"].tolist() == [1] and sample["ignore_valid"].tolist() == [True]
@@ -293,14 +298,14 @@ def test_crowd_ignored_is_a_plane_and_no_object(tmp_path):
 
 
 def test_crowd_trained_is_an_object_and_no_plane(tmp_path):
-    sample = make_sample(crowded(tmp_path)("train"), 0, config=configure(), transform=IDENTITY)
+    sample = sample_of(crowded(tmp_path), 0, config=configure("data.crowd=train"), transform=IDENTITY)
     assert sample["valid"].sum() == 2 and sample["classes"][:2].tolist() == [0, 1]
     assert sample["saliency_classes"].tolist() == [0, 1] and (sample["masks"][1] == 255).all()
     assert not sample["ignore_valid"].any() and not sample["ignore_planes"].any()
 
 
 def test_crowd_dropped_is_nothing(tmp_path):
-    sample = make_sample(crowded(tmp_path)("drop"), 0, config=configure(), transform=IDENTITY)
+    sample = sample_of(crowded(tmp_path), 0, config=configure("data.crowd=drop"), transform=IDENTITY)
     assert sample["valid"].sum() == 1 and sample["saliency_valid"].tolist() == [True]
     assert not sample["ignore_valid"].any() and not sample["ignore_planes"].any()
 
@@ -308,14 +313,14 @@ def test_crowd_dropped_is_nothing(tmp_path):
 def test_an_image_without_objects_is_an_ordinary_sample(coco_tiny):
     annotations = load(coco_tiny)
     index = int(np.flatnonzero(np.diff(annotations.object_start) == 0)[0])
-    sample = make_sample(annotations, index, config=configure(), transform=make_letterbox((480, 640), HW))
+    sample = sample_of(annotations, index, config=configure(), transform=make_letterbox((480, 640), HW))
     for name in ("valid", "boxes", "classes", "masks", "saliency_planes", "saliency_valid", "ignore_valid"):
         assert not sample[name].any(), name
     assert sample["image"].any()
 
 
 def test_a_dataset_without_objects_has_one_empty_plane(tmp_path):
-    annotations = write_dataset(tmp_path, [[], []])()
+    annotations = write_dataset(tmp_path, [[], []])
     batch = batches(make_train_dataset(configure(), annotations), 1)[0]
     assert batch["saliency_planes"].shape == batch["ignore_planes"].shape == (2, 1, 32, 32)
     assert not batch["valid"].any() and not batch["saliency_valid"].any()
@@ -327,8 +332,8 @@ def test_a_mirrored_sample_is_the_mirror(coco_tiny):
     for index in range(len(annotations)):
         hw = tuple(int(side) for side in annotations.image_hw[index])
         transform = make_letterbox(hw, (256, 256)) * [1.1, 1.1, 1.0, 1.0] + [0.0, 0.0, -7.3, 3.1]
-        plain = make_sample(annotations, index, config=config, transform=transform)
-        flipped = make_sample(annotations, index, config=config, transform=mirror(transform, (256, 256)))
+        plain = sample_of(annotations, index, config=config, transform=transform)
+        flipped = sample_of(annotations, index, config=config, transform=mirror(transform, (256, 256)))
         valid = plain["valid"]
         np.testing.assert_array_equal(flipped["valid"], valid)
         np.testing.assert_array_equal(flipped["classes"], plain["classes"])
@@ -348,7 +353,7 @@ def test_an_image_with_369_nuclei(nuclei_train):
     config = configure("data.max_objects=400", "model.num_classes=1", hw=(512, 512))
     counters = SampleCounters()
     transform = make_letterbox(hw, (512, 512))
-    sample = make_sample(annotations, index, config=config, transform=transform, counters=counters)
+    sample = sample_of(annotations, index, config=config, transform=transform, counters=counters)
     counts = counters.to_dict()
     left_out = sum(counts[name] for name in ("collisions", "too_small", "no_mask_cell", "over_max_objects"))
     assert sample["valid"].sum() == counts["objects"] == 369 - left_out
@@ -358,7 +363,7 @@ def test_an_image_with_369_nuclei(nuclei_train):
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * sample["masks"][sample["valid"]].mean(axis=(1, 2)) / 255
     assert sample["saliency_planes"].sum() / 255 * 16 == pytest.approx(areas.sum(), rel=0.05)
 
-    few = make_sample(annotations, index, config=configure("data.max_objects=50", hw=(512, 512)), transform=transform)
+    few = sample_of(annotations, index, config=configure("data.max_objects=50", hw=(512, 512)), transform=transform)
     assert few["valid"].all() and len(few["valid"]) == 50
     np.testing.assert_array_equal(few["boxes"], sample["boxes"][:50])
 
@@ -383,7 +388,7 @@ def make_row_of(config, annotations, position):
 def test_centres_of_one_class_never_share_a_cell(nuclei_train):
     annotations = load(nuclei_train)
     config = configure("data.max_objects=400", "model.num_classes=1")
-    sample = make_sample(annotations, 0, config=config, transform=make_letterbox(tuple(annotations.image_hw[0]), HW))
+    sample = sample_of(annotations, 0, config=config, transform=make_letterbox(tuple(annotations.image_hw[0]), HW))
     boxes = sample["boxes"][sample["valid"]]
     cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / 4)
     assert len(np.unique(cells, axis=0)) == len(cells) > 5
@@ -392,7 +397,10 @@ def test_centres_of_one_class_never_share_a_cell(nuclei_train):
 def test_crop_none_letterboxes_and_flips(coco_tiny):
     config = configure("data.augmentation.crop=none", "data.augmentation.flip=0.5")
     plain = make_letterbox((480, 640), HW)
-    found = {tuple(make_train_transform((480, 640), config, np.random.default_rng(seed))) for seed in range(20)}
+    found = {
+        tuple(make_train_transform((480, 640), HW, config.data.augmentation, np.random.default_rng(seed)))
+        for seed in range(20)
+    }
     assert found == {tuple(plain), tuple(mirror(plain, HW))}
 
 
@@ -438,7 +446,10 @@ def test_turned_evaluation_lies_as_the_image_does(coco_tiny):
 def test_crop_window_keeps_the_resolution_of_large_images_and_mirrors_both_ways():
     config = configure("data.augmentation.crop=window", "data.augmentation.flip_vertical=0.5")
     scales = config.data.augmentation.scale
-    transforms = [make_train_transform((2000, 3000), config, np.random.default_rng(seed)) for seed in range(60)]
+    transforms = [
+        make_train_transform((2000, 3000), HW, config.data.augmentation, np.random.default_rng(seed))
+        for seed in range(60)
+    ]
     zooms = {round(1 / abs(transform[0]), 6) for transform in transforms}
     assert min(zooms) == scales[0] and max(zooms) == scales[1]
     assert {(t[0] < 0, t[1] < 0) for t in transforms} == {(False, False), (True, False), (False, True), (True, True)}
@@ -451,7 +462,7 @@ def test_invert_makes_negatives(coco_tiny):
     for probability in (0.0, 1.0):
         config = configure(*still, f"data.augmentation.invert={probability}", hw=(640, 640))
         rng = np.random.default_rng(0)
-        images.append(make_sample(annotations, 0, config=config, transform=IDENTITY, rng=rng)["image"])
+        images.append(sample_of(annotations, 0, config=config, transform=IDENTITY, rng=rng)["image"])
     height, width = annotations.image_hw[0]
     np.testing.assert_array_equal(images[1][:height, :width], 255 - images[0][:height, :width])
     assert not images[1][height:].any() and not images[1][:, width:].any()  # padding stays black
@@ -459,10 +470,10 @@ def test_invert_makes_negatives(coco_tiny):
 
 def test_without_random_source_colours_stay(coco_tiny):
     annotations, config = load(coco_tiny), configure(hw=(640, 640))
-    sample = make_sample(annotations, 0, config=config, transform=IDENTITY)
+    sample = sample_of(annotations, 0, config=config, transform=IDENTITY)
     image = read_image(annotations.image_file(0))
     np.testing.assert_array_equal(sample["image"][: image.shape[0], : image.shape[1]], image)
-    jittered = make_sample(annotations, 0, config=config, transform=IDENTITY, rng=np.random.default_rng(0))
+    jittered = sample_of(annotations, 0, config=config, transform=IDENTITY, rng=np.random.default_rng(0))
     assert not np.array_equal(jittered["image"], sample["image"])
 
 
@@ -550,14 +561,14 @@ def test_lvis_batches_list_the_known_classes_and_no_map_of_all(lvis):
 
 
 def test_lvis_repeats_images_and_a_restart_continues(lvis):
-    config, length = configure(batch_size=4, hw=(64, 64)), order.epoch_length(lvis)
+    config, length = configure(batch_size=4, hw=(64, 64)), lvis.order.length()
     assert 18 < length < 32 and steps_per_epoch(config, lvis) == length // 4
     whole = batches(make_train_dataset(config, lvis), 2 * length // 4 + 1)
     ids = np.concatenate([batch["image_id"] for batch in whole]).tolist()
     index = {image_id: place for place, image_id in enumerate(lvis.image_ids.tolist())}
     for epoch in range(2):
         shown = ids[epoch * length : (epoch + 1) * length]
-        assert [index[image_id] for image_id in shown] == order.epoch_order(lvis, config.train.seed, epoch).tolist()
+        assert [index[image_id] for image_id in shown] == lvis.order.epoch(config.train.seed, epoch).tolist()
         assert set(shown) == set(index) and max(Counter(shown).values()) == 2
     start = length // 4  # in this batch one epoch ends and the next begins, unless the length is a multiple of 4
     again = batches(make_train_dataset(config, lvis, start=start), len(whole) - start)

@@ -33,8 +33,8 @@ END_SECONDS = 60  # a busy machine needs some of them
 needs_grain = pytest.mark.skipif(importlib.util.find_spec("grain") is None, reason="could not import 'grain'")
 
 
-def configure(*overrides, processes=2, path="dla34.json"):
-    fixed = ["data.input_hw=[64, 64]", "train.batch_size=4", f"data.processes={processes}"]
+def configure(*overrides, path="dla34.json"):
+    fixed = ["data.input_hw=[64, 64]", "train.batch_size=4"]
     return load_config(CONFIGS / path, [*fixed, *overrides])
 
 
@@ -63,11 +63,11 @@ def wait_until(condition):
 @needs_grain
 @pytest.mark.parametrize("processes", [1, 2])
 def test_processes_give_the_batches_of_threads_from_any_step(photos, processes):
-    config = configure(processes=processes)
-    threads, made = (make_train_dataset(each, photos) for each in (configure(processes=0), config))
+    config = configure()
+    threads, made = (make_train_dataset(config, photos, processes=count) for count in (0, processes))
     assert made.element_spec == threads.element_spec and made.cardinality() == threads.cardinality()
     assert_same_batches(
-        take_batches(config, photos, 5, start=3), take_batches(configure(processes=0), photos, 5, start=3)
+        take_batches(config, photos, 5, start=3, processes=processes), take_batches(config, photos, 5, start=3)
     )
     assert not worker_ids()
 
@@ -75,7 +75,7 @@ def test_processes_give_the_batches_of_threads_from_any_step(photos, processes):
 @needs_grain
 def test_what_is_left_out_is_counted(photos):
     config, counters = configure("data.max_objects=5"), SampleCounters()
-    batches = iter(make_train_dataset(config, photos, counters=counters))
+    batches = iter(make_train_dataset(config, photos, counters=counters, processes=2))
     next(batches)
     wait_until(lambda: counters.samples >= 12)  # two batches wait for the training
     del batches
@@ -98,7 +98,7 @@ def lvis_in_shards(coco_tiny, tmp_path):
 def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
     annotations, share = lvis_in_shards(coco_tiny, tmp_path), Share(worker=1, workers=2, replicas=4)
     found, expected = (
-        take_batches(configure("train.seed=5", processes=count), annotations, 5, start=2, share=share)
+        take_batches(configure("train.seed=5"), annotations, 5, start=2, share=share, processes=count)
         for count in (2, 0)
     )
     assert_same_batches(found, expected)
@@ -109,7 +109,7 @@ def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
 def test_several_sizes(photos):
     sizes = ["data.multi_scale_hw=[[64, 96], [96, 128]]", "data.augmentation.crop=none"]
     found, expected = (
-        take_batches(configure(*sizes, path="fcos_resnet101.json", processes=count), photos, 6) for count in (2, 0)
+        take_batches(configure(*sizes, path="fcos_resnet101.json"), photos, 6, processes=count) for count in (2, 0)
     )
     assert_same_batches(found, expected)
     assert len({batch["image"].shape for batch in found}) > 1
@@ -120,7 +120,7 @@ def test_paths_are_those_of_the_training(coco_tiny, tmp_path, monkeypatch):
     """A new process begins in the folder where the program began, unless it is told."""
     monkeypatch.chdir(coco_tiny)
     annotations = load("annotations/instances.json", "images")
-    assert len(take_batches(configure(processes=1), annotations, 1)) == 1
+    assert len(take_batches(configure(), annotations, 1, processes=1)) == 1
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
     for processes in (2, 0):
         counters = SampleCounters()
         with pytest.raises(tf.errors.OpError):
-            take_batches(configure(processes=processes), spoiled, 4, counters=counters)
+            take_batches(configure(), spoiled, 4, counters=counters, processes=processes)
         errors.append(counters.error)
     assert [type(error) for error in errors] == [ImageError] * 2
     assert str(errors[0]) == str(errors[1]) and errors[0].args == errors[1].args
@@ -151,7 +151,7 @@ def test_a_corrupt_file_stops_the_dataset_and_is_named(spoiled):
 def test_a_corrupt_file_is_skipped_and_counted(spoiled):
     counters = SampleCounters()
     found, expected = (
-        take_batches(configure("data.on_error=skip", processes=count), spoiled, 4, counters=counters if count else None)
+        take_batches(configure("data.on_error=skip"), spoiled, 4, counters=counters if count else None, processes=count)
         for count in (2, 0)
     )
     assert_same_batches(found, expected)
@@ -161,7 +161,7 @@ def test_a_corrupt_file_is_skipped_and_counted(spoiled):
 @needs_grain
 def test_a_killed_process_is_an_error_and_the_others_end(photos):
     counters = SampleCounters()
-    batches = iter(make_train_dataset(configure(), photos, counters=counters))
+    batches = iter(make_train_dataset(configure(), photos, counters=counters, processes=2))
     next(batches)
     victim, other = worker_ids()
     os.kill(victim, signal.SIGKILL)
@@ -169,7 +169,7 @@ def test_a_killed_process_is_an_error_and_the_others_end(photos):
         for _ in range(20):  # what was made before
             next(batches)
     assert type(counters.error) is CenterMaskError
-    expected = "data.processes: expected 2 processes as long as the training lasts, received one that SIGKILL ended: "
+    expected = "--processes: expected 2 processes as long as the training lasts, received one that SIGKILL ended: "
     assert str(counters.error).startswith(expected)
     del batches
     wait_until(lambda: not worker_ids())
@@ -189,10 +189,10 @@ def test_every_end_is_explained(code, expected):
 
 def test_a_missing_package_is_told_before_anything_starts(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    check_start(configure(processes=0))
-    expected = "data.processes: expected 0 without the package grain, received 2. pip install grain"
+    check_start(0)
+    expected = "--processes: expected 0 without the package grain, received 2. pip install grain"
     with pytest.raises(ConfigError, match=re.escape(expected)):
-        check_start(configure())
+        check_start(2)
 
 
 PROGRAM = """
@@ -206,8 +206,8 @@ def main():
     from centermask_keras.data.pipeline import make_train_dataset
     folder, config = sys.argv[1:3]
     annotations = load_annotations(f"{folder}/annotations/instances.json", f"{folder}/images")
-    config = load_config(config, ["train.batch_size=4", "data.input_hw=[128, 128]", "data.processes=2"])
-    batches = iter(make_train_dataset(config, annotations))
+    config = load_config(config, ["train.batch_size=4", "data.input_hw=[128, 128]"])
+    batches = iter(make_train_dataset(config, annotations, processes=2))
     next(batches)
     for process in multiprocessing.active_children():
         maps = open(f"/proc/{process.pid}/maps").read()
@@ -281,11 +281,11 @@ def test_a_script_without_a_guard_says_what_it_lacks(photos, coco_tiny, tmp_path
     """It would train again in each of its processes."""
     paths = {"annotations": photos.path, "images": coco_tiny / "images"}
     settings = [f'data.{split}.{key}="{path}"' for split in ("train", "val") for key, path in paths.items()]
-    overrides = ["model.num_classes=80", "data.processes=1", *settings]
+    overrides = ["model.num_classes=80", *settings]
     (tmp_path / "case.py").write_text(
         "from centermask_keras.config import load_config\nfrom centermask_keras.training.fit import train\n"
         f"config = load_config({str(CONFIGS / 'demo.json')!r}, {overrides})\n"
-        f"train(config, name='case', run_dir={str(tmp_path / 'run')!r}, overwrite=True)\n"
+        f"train(config, name='case', run_dir={str(tmp_path / 'run')!r}, overwrite=True, processes=1)\n"
     )
     command = [sys.executable, str(tmp_path / "case.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

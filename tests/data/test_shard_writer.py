@@ -181,8 +181,8 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path, limit):
 
 def test_everything_is_on_the_disk_before_the_folder_has_its_name(dataset, tmp_path, monkeypatch):
     events = []
-    flush, replace = shard_writer._flush, shard_writer.os.replace
-    monkeypatch.setattr(shard_writer, "_flush", lambda path: (events.append(path.name), flush(path)))
+    flush, replace = shard_writer.flush, shard_writer.os.replace
+    monkeypatch.setattr(shard_writer, "flush", lambda path: (events.append(path.name), flush(path)))
     monkeypatch.setattr(shard_writer.os, "replace", lambda *paths: (events.append("renamed"), replace(*paths)))
     write_shards(dataset, tmp_path / "out")
     files = {"images-00000.tfrecord", "annotations.json", "shards.json"}
@@ -190,14 +190,14 @@ def test_everything_is_on_the_disk_before_the_folder_has_its_name(dataset, tmp_p
 
 
 def test_folders_that_cannot_be_flushed_are_no_fault(dataset, tmp_path, monkeypatch):
-    flush = shard_writer._flush
+    flush = shard_writer.flush
 
     def refuse_folders(path):
         if path.is_dir():
             raise OSError(errno.EINVAL, "Invalid argument")
         flush(path)
 
-    monkeypatch.setattr(shard_writer, "_flush", refuse_folders)
+    monkeypatch.setattr(shard_writer, "flush", refuse_folders)
     write_shards(dataset, tmp_path / "out")
     assert ImageShards(tmp_path / "out").file("4.jpg").read_bytes() == bytes([4]) * 100
 

@@ -18,7 +18,8 @@ from batches import assert_same_batches, take_batches
 from centermask_keras.config import load_config
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.check import check_dataset
-from centermask_keras.data.pipeline import Share, iterate_eval_batches
+from centermask_keras.data.pipeline import iterate_eval_batches
+from centermask_keras.data.rows import Share
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.data.shard_writer import write_shards
 from centermask_keras.data.shards import ImageShards

@@ -67,7 +67,7 @@ def test_three_steps_on_photos_lower_the_loss_and_the_weights_survive_saving(nam
     """Operation by operation: the graph takes twenty times longer to trace than to run."""
     config = on_photos(CONFIG_OF[name], coco_tiny)
     data = on_photos(CONFIG_OF[name], coco_tiny, model__num_classes=PHOTO_CLASSES)
-    annotations = load_annotations(data.data.train.annotations, data.data.train.images, crowd=data.data.crowd)
+    annotations = load_annotations(data.data.train.annotations, data.data.train.images)
     batch = next(make_train_dataset(data, annotations).as_numpy_iterator())
     detector = build_detector(config.model)
     if config.model.detector == "fcos":

@@ -29,7 +29,7 @@ IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])
 
 
 def load_folder(folder: Path, config):
-    return load_annotations(folder / "annotations" / "instances.json", folder / "images", crowd=config.data.crowd)
+    return load_annotations(folder / "annotations" / "instances.json", folder / "images")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_random_crop_and_flip_cost_little(coco_train, config, tmp_path):
         config,
         annotations,
         tmp_path,
-        lambda image_hw: make_train_transform(image_hw, config, rng),
+        lambda image_hw: make_train_transform(image_hw, hw, config.data.augmentation, rng),
         passes=3,
     )
     print("augmented", augmented, "plain", plain)

@@ -13,7 +13,7 @@ from centermask_keras.evaluation.coco import evaluate_coco, write_results
 BACKENDS = ["faster", "pycocotools"]
 PUBLISHED = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 HW = (60, 80)
-RUNS = "expected RLE runs that add up to 60 * 80 = 4800 pixels, received "  # the COCO API may hang on others
+RUNS = "expected RLE run lengths that add up to 60 * 80 = 4800 pixels, received "  # the COCO API may hang on others
 
 
 def names(prefix, limits=(1, 10, 100)):
@@ -239,9 +239,17 @@ def test_only_boxes_can_be_written_and_scored(tmp_path, truth):
         ("segm", {"segmentation": {"counts": "00"}}, "segmentation: expected RLE size [60, 80]"),
         ("segm", {"segmentation": {"size": [80, 60], "counts": "00"}}, "segmentation: expected RLE size [60, 80]"),
         ("segm", {"segmentation": {"size": [60, 80], "counts": 3}}, "segmentation: expected RLE counts"),
-        ("segm", {"segmentation": {"size": [60, 80], "counts": [60, 80]}}, f"segmentation: {RUNS}140"),
-        ("segm", {"segmentation": {"size": [60, 80], "counts": ""}}, f"segmentation: {RUNS}damaged ones"),
-        ("segm", {"segmentation": {"size": [60, 80], "counts": "~~~~"}}, f"segmentation: {RUNS}damaged ones"),
+        ("segm", {"segmentation": {"size": [60, 80], "counts": [60, 80]}}, f"segmentation: {RUNS}140 pixels"),
+        (
+            "segm",
+            {"segmentation": {"size": [60, 80], "counts": ""}},
+            f"segmentation: {RUNS}a string that is no compressed RLE",
+        ),
+        (
+            "segm",
+            {"segmentation": {"size": [60, 80], "counts": "~~~~"}},
+            f"segmentation: {RUNS}a string that is no compressed RLE",
+        ),
         ("segm", {"segmentation": [[1, 2, 3, 4, 5]]}, "segmentation: expected a polygon with an even count"),
     ],
 )
@@ -289,11 +297,11 @@ def test_file_without_results_is_an_error(tmp_path, truth, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"category_id": 5}, r"annotations\[0\].category_id \(id 1\): expected the id of a category"),
-        ({"image_id": 5}, r"annotations\[0\].image_id \(id 1\): expected the id of an image"),
+        ({"category_id": 5}, r"annotation 1 \(image 1\): expected category_id of a category in this file, received 5"),
+        ({"image_id": 5}, r"annotation 1 \(image 5\): expected image_id of an image in this file, received 5"),
         (
             {"segmentation": {"size": [9, 9], "counts": "aa"}},
-            r"annotations\[0\].segmentation \(id 1\): expected RLE size",
+            r"annotation 1 \(image 1\), segmentation: expected RLE size",
         ),
         ({"iscrowd": 2}, r"annotations\[0\].iscrowd \(id 1\): expected 0 or 1"),
         ({"area": "big"}, r"annotations\[0\].area \(id 1\): expected a number from 0"),

@@ -59,7 +59,7 @@ def test_faults_name_the_file_and_the_place(tmp_path):
     with pytest.raises(DataError) as caught:
         read_ground_truth(path, "bbox")
     places = [problem.where for problem in caught.value.problems]
-    assert places == ["annotations[0].category_id (id 1)", "annotations[1].area (id 2)"]
+    assert places == ["annotations[1].area (id 2)", "annotation 1 (image 4)"]
     truth = read_ground_truth(write(path, []), "bbox")
     with pytest.raises(DataError, match=r"results\[0\].score: expected a finite number, received NaN"):
         read_results([{"image_id": 4, "category_id": 2, "bbox": [0, 0, 1, 1], "score": np.nan}], truth, "bbox")

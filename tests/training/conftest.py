@@ -57,6 +57,9 @@ class Annotations(SimpleNamespace):
     def __len__(self) -> int:
         return 12
 
+    def under(self, policy: str) -> "Annotations":
+        return self
+
 
 def make_annotations(path: str, class_names: list[str]) -> Annotations:
     ids = np.arange(10, 10 + len(class_names))
@@ -150,7 +153,7 @@ class Tiny:
             counters.add(samples=8, objects=20, collisions=1)
             yield self.batch(step)
 
-    def make_train_dataset(self, config, annotations, *, start, counters, share) -> tf.data.Dataset:
+    def make_train_dataset(self, config, annotations, *, start, counters, share, processes) -> tf.data.Dataset:
         rows = {"image": (8, SIDE), "target": (8, 1)}
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)
@@ -171,7 +174,7 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     project = Tiny(tmp_path)
     sets = {project.config().data.train.annotations: "train_set", project.config().data.val.annotations: "val_set"}
     monkeypatch.setattr(fit, "check_files", lambda config, name: None)
-    monkeypatch.setattr(fit, "load_annotations", lambda path, images, *, crowd: getattr(project, sets[path]))
+    monkeypatch.setattr(fit, "load_annotations", lambda path, images: getattr(project, sets[path]))
     monkeypatch.setattr(fit, "steps_per_epoch", lambda config, annotations: STEPS)
     monkeypatch.setattr(fit, "make_train_dataset", project.make_train_dataset)
     monkeypatch.setattr(fit, "build_detector", lambda config, **_: TinyDetector())

@@ -9,8 +9,8 @@ import keras
 import pytest
 
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.files import check_room, write_file
 from centermask_keras.training import run_folder
-from centermask_keras.training.files import check_room, write_file
 from centermask_keras.training.run_folder import RunFolder
 
 

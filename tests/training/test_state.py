@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.files import digest_of
 from centermask_keras.training import state
-from centermask_keras.training.files import digest_of
 from centermask_keras.training.state import Progress, StateFiles
 
 

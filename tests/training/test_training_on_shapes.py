@@ -80,7 +80,7 @@ def test_the_saved_model_is_the_evaluated_one(config, tmp_path):
     result = train(config, name="shapes", run_dir=tmp_path)
     assert all(np.isfinite(list(row.values())).all() for row in metrics_of(tmp_path))
     val = config.data.val
-    annotations = load_annotations(val.annotations, val.images, crowd=config.data.crowd)
+    annotations = load_annotations(val.annotations, val.images)
     figures = evaluate_model(load(tmp_path), annotations).figures
     best = json.loads((tmp_path / "run.json").read_text())["best"]
     assert best == pytest.approx({"epoch": result.best_epoch, **figures}, rel=1e-9, nan_ok=True)

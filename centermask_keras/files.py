@@ -1,6 +1,6 @@
 """Files that are there whole or not at all.
 
-Stage: training. A file is written beside its place, flushed to the disk, then renamed, so that a process killed at any
+A file is written beside its place, flushed to the disk, then renamed, so that a process killed at any
 moment leaves the old file or the new one, never half of one.
 """
 
@@ -35,10 +35,10 @@ def write_file(folder: Path, name: str, write: Callable[[Path], Any]) -> Path:
     partial = folder / PARTIAL.format(name=name.replace(DIGEST, "new"))
     try:
         write(partial)
-        _flush(partial)
+        flush(partial)
         path = folder / (name.replace(DIGEST, digest_of(partial)) if DIGEST in name else name)
         os.replace(partial, path)
-        _flush(folder)
+        flush(folder)
     except (OSError, RuntimeError) as error:  # h5py raises the latter where a file cannot be closed
         reason = _reason(error)
         if reason is None:
@@ -72,7 +72,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":
         return  # has no way to
