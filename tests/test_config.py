@@ -221,3 +221,8 @@ def test_sizes_of_another_form_are_named_once(value, lines):
     with pytest.raises(ConfigError) as error:
         load_config(FCOS, [f"data.multi_scale_hw={value}"])
     assert str(error.value).splitlines() == [f"{FCOS}: {line}" for line in lines]
+
+
+def test_only_centers_of_centernet_have_cells_of_their_own() -> None:
+    assert load_config(DLA34).model.center_stride == 4
+    assert load_config(FCOS).model.center_stride is None

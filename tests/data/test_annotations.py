@@ -3,10 +3,12 @@
 Oracle for real files: the json itself, read naively.
 """
 
+import gc
 import json
 import pickle
 import re
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -513,3 +515,59 @@ def test_masks_stay_as_small_as_in_the_file(nuclei_train):
     path = nuclei_train / "annotations" / "instances.json"
     dataset = load_annotations(path, nuclei_train / "images")
     assert len(pickle.dumps(dataset)) < path.stat().st_size
+
+
+def test_a_process_gets_what_samples_are_made_of_and_nothing_else(coco_tiny, tmp_path):
+    """A file of which nearly all is for scoring alone is as small there as one without that."""
+    folder = coco_tiny / "annotations" / "instances.json"
+    document = json.loads(folder.read_text())
+    plain = load_annotations(folder, coco_tiny / "images")
+    polygons = next(row for row in document["annotations"] if isinstance(row["segmentation"], list))
+    flat = [{**polygons, "id": 10**6 + number, "bbox": [1, 1, 0, 0]} for number in range(5000)]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({**document, "annotations": document["annotations"] + flat}))
+    dataset = load_annotations(path, coco_tiny / "images")
+    before = len(pickle.dumps(plain))
+    assert len(dataset.left_out) == 5000 and abs(len(pickle.dumps(dataset)) - before) < 500
+    assert len(dataset.order.epoch(0, 0)) == len(dataset) and dataset.most_classes and dataset.under("drop")
+    assert abs(len(pickle.dumps(dataset)) - before) < 500
+    copy = pickle.loads(pickle.dumps(dataset.under("drop")))
+    assert copy.file_objects is None and copy.under("drop") is copy
+    assert len(pickle.dumps(copy)) < before - sum(
+        len(mask["counts"]) for mask in np.array(plain.segmentations[:], object)[plain.crowd]
+    )
+    kept = np.flatnonzero(~plain.crowd)
+    for mask, row in zip(copy.segmentations, kept, strict=True):
+        assert repr(mask) == repr(plain.segmentations[row])
+
+
+def test_what_is_cached_goes_with_the_dataset(tmp_path):
+    dataset = load(tmp_path, make_document())
+    assert dataset.most_classes == (1, 1) and dataset.order.length() == 3
+    for epoch in range(30):
+        dataset.order.epoch(0, epoch)
+    gone = weakref.ref(dataset)
+    del dataset
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_faulty_mask_of_an_object_that_is_left_out_is_no_fault_of_the_samples(tmp_path):
+    dataset = load(tmp_path, changed(bbox=[2, 3, 0, 5], segmentation=[[1, 2, 3]]))
+    assert dataset.dropped == {"box without area": 1}
+    assert [problem.where for problem in dataset.file_objects.faults] == ["annotation 11 (image 1), segmentation"]
+
+
+def test_scoring_alone_needs_neither_names_nor_ids_nor_what_is_not_scored(tmp_path):
+    document = make_document()
+    for image in document["images"]:
+        del image["file_name"]
+    for row in document["annotations"]:
+        del row["id"], row["bbox"]
+    path, _ = write(tmp_path, document)
+    dataset, problems = read_annotations(path, needs=("segmentation",))
+    assert not problems and not dataset.left_out and len(dataset.boxes) == 2 and dataset.storage is None
+    assert len(read_annotations(path)[1]) >= 7
+    document["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    _, problems = read_annotations(write(tmp_path, document)[0], needs=("segmentation",))
+    assert [problem.where for problem in problems] == ["annotations[0] (image 1), segmentation"]

@@ -1,5 +1,7 @@
 """The datasets: one order for one seed, restarts, bad files, what is left out, crowds, mirrors, crowded images."""
 
+import atexit
+import importlib.util
 import json
 import math
 import shutil
@@ -8,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import lvis_case
 import numpy as np
@@ -17,7 +20,7 @@ from batches import assert_same_batch, assert_same_batches
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
-from centermask_keras.data import order
+from centermask_keras.data import order, pipeline
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.images import read_image
 from centermask_keras.data.pipeline import (
@@ -573,3 +576,31 @@ def test_lvis_repeats_images_and_a_restart_continues(lvis):
     start = length // 4  # in this batch one epoch ends and the next begins, unless the length is a multiple of 4
     again = batches(make_train_dataset(config, lvis, start=start), len(whole) - start)
     assert_same_batches(whole[start:], again)
+
+
+def test_the_program_is_prepared_by_its_first_dataset_and_not_by_an_import(coco_tiny, monkeypatch):
+    """Otherwise it would depend on the order of imports whether TensorFlow takes the GPUs of another backend."""
+    hidden, at_exit = [], []
+    backend = SimpleNamespace(backend=lambda: "jax")
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=backend))
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *devices: hidden.append(devices))
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    specification = importlib.util.find_spec("centermask_keras.data.pipeline")
+    module = importlib.util.module_from_spec(specification)  # a second one, which nothing else uses
+    specification.loader.exec_module(module)
+    assert not hidden and not at_exit
+    annotations = load(coco_tiny)
+    for _ in range(2):
+        module.make_eval_dataset(configure(), annotations)
+        module.make_train_dataset(configure(), annotations)
+    assert hidden == [([], "GPU")] and len(at_exit) == 1
+
+
+def test_gpus_that_tensorflow_has_begun_to_use_are_no_error(coco_tiny, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax")))
+    monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
+    pipeline._prepare_program.cache_clear()
+    assert len(batches(make_eval_dataset(configure(), load(coco_tiny)), 1)) == 1

@@ -1,5 +1,7 @@
 """Evaluating a detector over a dataset: every image once, the dataset's ids, figures, pictures, test sets."""
 
+import builtins
+import io
 import json
 import shutil
 from pathlib import Path
@@ -148,3 +150,19 @@ def test_another_order_of_classes_is_refused(predictor, annotations):
         evaluate_model(turned, annotations)
     with pytest.raises(CenterMaskError, match=r"expected 4 categories \(those of the model\), received 5"):
         evaluate_model(KerasPredictor(predictor.detector, predictor.config, predictor.categories[:4]), annotations)
+
+
+def test_the_annotation_file_is_opened_once(predictor, shapes, monkeypatch):
+    path, opened = shapes / "val.json", []
+
+    def count(file, *arguments, **options):
+        opened.append(str(file))
+        return really_open(file, *arguments, **options)
+
+    really_open = io.open
+    monkeypatch.setattr(io, "open", count)
+    monkeypatch.setattr(builtins, "open", count)
+    annotations = load_annotations(path, shapes / "val")
+    evaluation = evaluate_model(predictor, annotations, iou_types=("segm", "bbox", "boundary"))
+    assert opened.count(str(path)) == 1
+    assert len(evaluation.figures) == 36

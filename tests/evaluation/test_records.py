@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from centermask_keras.data.annotations import load_annotations, read_annotations
 from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.records import read_ground_truth, read_results
-from centermask_keras.masks import rle_to_bitmap
+from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
 
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
 
@@ -98,3 +99,44 @@ def test_lvis_files_without_synsets_are_scored_but_not_on_classes_of_coco(tmp_pa
     assert evaluate_coco(path, [], iou_type="bbox")["box_ap"] == 0
     with pytest.raises(CenterMaskError, match="expected a synset in each"):
         evaluate_coco_on_lvis(path, [], iou_type="bbox")
+
+
+@pytest.mark.parametrize("iou_type", ["segm", "bbox", "boundary"])
+@pytest.mark.parametrize("policy", ["ignore", "train", "drop"])
+def test_a_dataset_is_the_ground_truth_of_its_file_whatever_samples_leave_out(coco_tiny, tmp_path, iou_type, policy):
+    document = json.loads((coco_tiny / "annotations" / "instances.json").read_text())
+    for number, row in enumerate(document["annotations"]):
+        changes = {1: {"bbox": [5, 5, 0, 4]}, 2: {"segmentation": []}, 3: {"iscrowd": 1}}
+        row.update(changes.get(number % 9, {}))
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    dataset = load_annotations(path, coco_tiny / "images").under(policy)
+    assert len(dataset.boxes) < len(document["annotations"])
+    truth = read_ground_truth(dataset, iou_type)
+    assert truth == read_ground_truth(path, iou_type)
+    with_mask = [row for row in document["annotations"] if row["segmentation"] or iou_type == "bbox"]
+    assert len(truth.objects) == len(with_mask)
+    assert sorted(row["area"] for row in truth.objects) == sorted(row["area"] for row in with_mask)
+    assert sum(row["iscrowd"] for row in truth.objects) == sum(row["iscrowd"] for row in with_mask)
+    if iou_type == "bbox":
+        assert sorted(row["bbox"] for row in truth.objects) == sorted(row["bbox"] for row in with_mask)
+
+
+def test_masks_are_those_of_the_digits_in_the_file(tmp_path):
+    """In single precision this outline has other pixels."""
+    outline = [35.8, 16.3, 4.2, 2.9, 45.1, 50.4, 34.2, 40.7]
+    truth = read_ground_truth(write(tmp_path / "truth.json", [make_object(1, segmentation=[outline])]), "segm")
+    expected = segmentation_to_rle([outline], (60, 80))
+    assert truth.objects[0]["segmentation"] == expected != segmentation_to_rle([np.float32(outline)], (60, 80))
+
+
+def test_what_only_scoring_reads_stops_only_scoring(tmp_path):
+    flat = make_object(1, bbox=[5, 5, 0, 4], segmentation=[[1, 2, 3]])
+    images = [{"id": 4, "height": 60, "width": 80, "file_name": "4.png"}]
+    path = write(tmp_path / "truth.json", [flat, make_object(2)], images=images)
+    dataset, problems = read_annotations(path, tmp_path)
+    assert not problems and len(dataset.boxes) == 1
+    for source in (dataset, path):
+        with pytest.raises(DataError, match=r"annotation 1 \(image 4\), segmentation: expected a polygon with an even"):
+            read_ground_truth(source, "segm")
+    assert len(read_ground_truth(path, "bbox").objects) == 2
