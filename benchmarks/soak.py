@@ -186,7 +186,7 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
 def _arrays(run: Path) -> dict[str, np.ndarray]:
     """Read the newest state and both weights files."""
     with np.load(max(run.glob("state_*.npz"))) as state:
-        arrays = {f"state: {key}": state[key] for key in state.files if key != "progress"}
+        arrays = {f"state: {key}": state[key] for key in state.files if key not in ("progress", "paths")}
     for name in ("model.weights.h5", "last.weights.h5"):
         with h5py.File(run / name) as file:
             file.visititems(lambda key, item, name=name: _collect(arrays, f"{name}: {key}", item))

@@ -30,7 +30,7 @@ from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.event_files import EVENT_FILES, drop_events, holds_events
 from centermask_keras.training.recorder import validates_after
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder
-from centermask_keras.training.state import Progress as RunProgress
+from centermask_keras.training.state import RunProgress
 
 LOSSES = ("loss", "heatmap", "offset", "size", "classification", "box", "centerness", "mask", "saliency")
 EXAMPLES = 4  # validation images drawn for TensorBoard: they fill a screen

@@ -38,7 +38,7 @@ from centermask_keras.training.record import describe_weights, record_start, ver
 from centermask_keras.training.recorder import RunRecorder, is_over
 from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
-from centermask_keras.training.state import Progress, Variables
+from centermask_keras.training.state import RunProgress, Variables
 
 BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
@@ -194,7 +194,7 @@ def _fit_rest(
     model: CenterMask,
     make_dataset: Callable[[], tf.data.Dataset],
     callbacks: list[keras.callbacks.Callback],
-    progress: Progress,
+    progress: RunProgress,
     settings: TrainConfig,
     *,
     steps_per_epoch: int,
@@ -333,7 +333,7 @@ def _describe(dataset: Annotations) -> str:
     return str([len(dataset), len(dataset.boxes), dataset.class_names, float(np.sum(dataset.boxes))])
 
 
-def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:
+def _announce(console: Console, run: RunFolder, progress: RunProgress, config: Config, replicas: Replicas) -> None:
     precision = config.model.dtype_policy.removeprefix("mixed_")
     backend = keras.backend.backend()
     release = ".".join(versions()[backend].split(".")[:2])

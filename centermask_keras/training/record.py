@@ -21,7 +21,7 @@ from centermask_keras.data.annotations import Annotations
 from centermask_keras.evaluation.benchmark import describe_device
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import RunProgress
 
 ENVIRONMENT = ("TF_DETERMINISTIC_OPS", "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS")
 """Variables that change the last bits of results."""
@@ -54,7 +54,7 @@ def write_record(
     )
 
 
-def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None:
+def record_start(run: RunFolder, progress: RunProgress, replicas: Replicas) -> None:
     """Add to the record when, where and with what training starts or continues, and from which step."""
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,7 +14,7 @@ from centermask_keras.training.averaging import WeightAverage, fill_variables
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.preemption import StopRequest
 from centermask_keras.training.run_folder import LAST_WEIGHTS, RunFolder
-from centermask_keras.training.state import Progress, Variables
+from centermask_keras.training.state import RunProgress, Variables
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -39,7 +39,7 @@ class RunRecorder(keras.callbacks.Callback):
     def __init__(
         self,
         run: RunFolder,
-        progress: Progress,
+        progress: RunProgress,
         variables: Variables,
         average: WeightAverage,
         counters: SampleCounters,
@@ -129,7 +129,7 @@ def validates_after(epoch: int, settings: TrainConfig) -> bool:
     return epoch % settings.validate_every == 0 or epoch == settings.epochs
 
 
-def is_over(progress: Progress, settings: TrainConfig) -> bool:
+def is_over(progress: RunProgress, settings: TrainConfig) -> bool:
     """Say whether a run has had its last epoch, or lost its patience."""
     patient = settings.patience is None or progress.validations_since_best < settings.patience
     return progress.epoch >= settings.epochs or not patient

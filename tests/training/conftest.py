@@ -35,8 +35,9 @@ class TinyDetector(keras.Model):
         super().__init__(dtype="float32", autocast=False)
         keras.utils.set_random_seed(1)
         inputs = keras.Input((SIDE,))
-        hidden = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Dense(6)(inputs))
-        outputs = keras.layers.Dense(1)(keras.layers.Dropout(0.3, seed=1)(hidden))
+        hidden = keras.layers.Dense(6, name="first")(inputs)
+        hidden = keras.layers.BatchNormalization(momentum=0.9, name="normalization")(hidden)
+        outputs = keras.layers.Dense(1, name="last")(keras.layers.Dropout(0.3, seed=1, name="dropout")(hidden))
         self.network = keras.Model(inputs, outputs)
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in ("heatmap", "offset")]
         self.built = True

@@ -12,7 +12,7 @@ from centermask_keras.training import callbacks
 from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss, TrainingDisplay
 from centermask_keras.training.run_folder import RunFolder
 from centermask_keras.training.schedule import StepDrops
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import RunProgress
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_any_loss_that_is_not_finite_stops(tiny, tmp_path, value):
-    progress = Progress(epoch=2, step=24)
+    progress = RunProgress(epoch=2, step=24)
     guard = StopOnNonFiniteLoss(tiny.config(), tiny.train_set, RunFolder(tmp_path), progress)
     guard.on_train_batch_end(4, {"loss": 1.0, "mask": 2.0})
     progress.step = 25
@@ -37,7 +37,7 @@ def test_any_loss_that_is_not_finite_stops(tiny, tmp_path, value):
 
 def test_rate_and_speed_of_an_epoch(clock):
     schedule = StepDrops(1.0, (2,), 0.1, 10)
-    progress = Progress()
+    progress = RunProgress()
     figures = EpochFigures(schedule, progress, steps_per_epoch=10, batch_size=4)
     for epoch, rate, before in ((0, 1.0, 0.0), (1, 1.0, 2.0), (2, 0.1, 0.0)):
         progress.epoch_seconds = before  # a part of the second epoch was trained before a restart
@@ -55,7 +55,7 @@ def test_bar_leaves_the_compiling_batch_out_of_speed_and_eta(tiny, clock):
     text = io.StringIO()
     settings = tiny.config("train.epochs=2", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    progress = Progress()
+    progress = RunProgress()
     with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=50) as display:
         display.on_epoch_begin(0)
         for batch, seconds in ((0, 40.0), (1, 0.5)):
@@ -70,7 +70,7 @@ def test_validation_slows_the_eta_and_not_the_speed(tiny, clock):
     text = io.StringIO()
     settings = tiny.config("train.epochs=5", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    progress = Progress()
+    progress = RunProgress()
     with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=2) as display:
         for epoch in (0, 1):
             display.on_epoch_begin(epoch)

@@ -11,7 +11,7 @@ import pytest
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.run_folder import RunFolder, check_same, open_run
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import RunProgress
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -127,7 +127,7 @@ def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     run.write_config(load_config(DEMO))
     run.save_weights(build_model(), "model.weights.h5")
-    run.states.save(Progress(epoch=1), {})
+    run.states.save(RunProgress(epoch=1), {})
     run.append_metrics({"epoch": 1})
     run.update_record(finished=True)
     run.save_batch({"image": np.zeros(1)}, 12)
