@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from centermask_keras.cli.shared import start_backend
+from centermask_keras.backend import start_backend
 from centermask_keras.data.annotations import load_annotations
 from centermask_keras.inference_config import to_inference_config
 

@@ -170,16 +170,16 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
         replace(source, target)
         report("renamed", Path(target).name)
 
+    from centermask_keras.backend import start_backend
     from centermask_keras.cli import main
-    from centermask_keras.cli.shared import start_backend
 
     start_backend()
     from centermask_keras.training import callbacks
-    from centermask_keras.training.recorder import RunRecorder
+    from centermask_keras.training.checkpoints import Checkpoints
 
     os.fsync, os.replace = before(os.fsync, "written", partial_name), replace_and_tell
     callbacks.evaluate_model = before(callbacks.evaluate_model, "validation")
-    RunRecorder.on_train_batch_end = before(RunRecorder.on_train_batch_end, "step")
+    Checkpoints.on_train_batch_end = before(Checkpoints.on_train_batch_end, "step")
     main(["train", "--config", config, "--run", run])
 
 

@@ -17,7 +17,7 @@ from centermask_keras.errors import CenterMaskError, InterruptedTraining
 from centermask_keras.evaluation.predict import draw_examples, evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
-from centermask_keras.training.fit import train
+from centermask_keras.training.train import train
 
 CONFIG = Path("configs/demo.json")
 """Relative to the working directory: the demo runs from a checkout."""

@@ -16,6 +16,7 @@ ORDER = (
     "errors",
     "_cv2",
     "cores",
+    "backend",
     "config",
     "structures",
     "geometry",

@@ -1,11 +1,9 @@
-"""What several commands share: options, progress bars, starting the backend, loading a dataset, writing figures."""
+"""What several commands share: options, progress bars, loading a dataset, writing figures."""
 
 from __future__ import annotations
 
 import glob
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from centermask_keras.backend import start_backend as start_backend  # for the commands
 from centermask_keras.config import Config, check_files
 from centermask_keras.errors import CenterMaskError
 
@@ -25,37 +24,6 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 ConfigOption = Annotated[Path, typer.Option("--config", help="A configuration, configs/*.json.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Change a key: a.b=value. Repeatable.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
-
-
-def start_backend(*, find_devices: bool = True) -> None:
-    """Import Keras and its backend without the notes that TensorFlow's C++ libraries print at the start.
-
-    They come before any log level is read, so the file descriptor itself is turned away for that moment; exceptions
-    come through. Workers that train together find devices later, when they have found each other.
-
-    Raises:
-        CenterMaskError: there is no Keras, or no backend for it, or an unknown one.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import keras
-
-        if find_devices:
-            keras.ops.zeros(())
-    except ValueError as error:  # what Keras makes of a backend that it does not know
-        raise CenterMaskError(f"KERAS_BACKEND: expected tensorflow, jax or torch, received: {error}") from None
-    except ModuleNotFoundError as error:
-        raise CenterMaskError(
-            f"expected the package {error.name}, received none. pip install it, or predict with an exported .tflite or "
-            ".onnx file, which needs neither TensorFlow nor Keras"
-        ) from None
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(nowhere)
 
 
 def load_dataset(

@@ -16,7 +16,6 @@ import numpy as np
 
 from centermask_keras.config import Config
 from centermask_keras.errors import CenterMaskError, ConfigError
-from centermask_keras.training.event_files import EVENT_FILES
 from centermask_keras.training.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
@@ -28,6 +27,7 @@ LAST_WEIGHTS = "last.weights.h5"
 METRICS = "metrics.csv"
 RECORD = "run.json"
 TENSORBOARD = "tensorboard"
+EVENT_FILES = "events.out.*"
 NAN_BATCH = "nan_batch_step_{step}.npz"
 MADE_BY_A_RUN = (
     *(STATE_FILES, BEST_WEIGHTS, LAST_WEIGHTS, METRICS),

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +18,12 @@ import tensorflow as tf
 from rich.console import Console
 
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.pipeline import SampleCounters
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import ImageError
-from centermask_keras.training import callbacks, fit
+from centermask_keras.training import callbacks, fit, inputs, tensorboard
+from centermask_keras.training.run import Run
+from centermask_keras.training.run_folder import RunFolder
+from centermask_keras.training.train import train
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.json"
@@ -88,6 +91,7 @@ class Tiny:
             ImageError fails to decode, a function is called.
         evaluating: called in the middle of every validation.
         evaluated: the weights at each validation.
+        built: the detectors, in their order.
     """
 
     tmp_path: Path
@@ -95,6 +99,7 @@ class Tiny:
     events: dict[int, str | ImageError | Callable[[], None]] = field(default_factory=dict)
     evaluating: Callable[[], None] = lambda: None
     evaluated: list[list[np.ndarray]] = field(default_factory=list)
+    built: list[TinyDetector] = field(default_factory=list)
     train_set: Annotations = field(default_factory=lambda: make_annotations("data/my.json", list("abcde")))
     val_set: Annotations = field(default_factory=lambda: make_annotations("data/val.json", list("abcde")))
 
@@ -102,18 +107,31 @@ class Tiny:
         short = ["train.epochs=4", "train.validate_every=1", "train.drop_epochs=[3]", "train.learning_rate=0.05"]
         return load_config(DEMO, [*short, *overrides])
 
+    def run(self, config: Config, **changes) -> Run:
+        """Make what callbacks share, of a run in `tmp_path` that has not begun."""
+        values = {"steps_per_epoch": STEPS, "losses": ("heatmap", "offset"), "folder": RunFolder(self.tmp_path)}
+        return Run(**{"config": config, "train_set": self.train_set, "val_set": self.val_set, **values, **changes})
+
     def train(
-        self, config: Config, *, run: str = "run", weights: Path | None = None, overwrite=False, terminal: bool = False
-    ):
+        self,
+        config: Config,
+        *,
+        run: str = "run",
+        weights: Path | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        overwrite: bool = False,
+        terminal: bool = False,
+    ) -> fit.TrainingResult:
         """Train in a folder of `tmp_path` and return the result; the console's text is in `self.output`."""
         run_dir = self.tmp_path / run
         console = Console(width=160, record=True, force_terminal=terminal, file=(self.tmp_path / "console").open("w"))
         try:
-            return fit.train(
+            return train(
                 config,
                 name="configs/my.json",
                 run_dir=run_dir,
                 weights=weights,
+                callbacks=callbacks,
                 overwrite=overwrite,
                 console=console,
             )
@@ -156,6 +174,10 @@ class Tiny:
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)
 
+    def build_detector(self, config: Config) -> TinyDetector:
+        self.built.append(TinyDetector())
+        return self.built[-1]
+
     def evaluate_model(self, predictor, annotations, *, progress):
         assert annotations is self.val_set
         self.evaluating()
@@ -172,13 +194,13 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     project = Tiny(tmp_path)
     sets = {project.config().data.train.annotations: "train_set", project.config().data.val.annotations: "val_set"}
     monkeypatch.setattr(fit, "check_files", lambda config, name: None)
-    monkeypatch.setattr(fit, "load_annotations", lambda path, images, *, crowd: getattr(project, sets[path]))
+    monkeypatch.setattr(inputs, "load_annotations", lambda path, images, *, crowd: getattr(project, sets[path]))
     monkeypatch.setattr(fit, "steps_per_epoch", lambda config, annotations: STEPS)
     monkeypatch.setattr(fit, "make_train_dataset", project.make_train_dataset)
-    monkeypatch.setattr(fit, "build_detector", lambda config: TinyDetector())
+    monkeypatch.setattr(fit, "build_detector", project.build_detector)
     monkeypatch.setattr(callbacks, "rebuild_batch", lambda config, annotations, step: project.batch(step))
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
-    monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(tensorboard, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
     return project
 
 
