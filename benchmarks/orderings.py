@@ -31,8 +31,8 @@ from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.inference import load
-from centermask_keras.training.fit import train
 from centermask_keras.training.run_folder import CONFIG, RunFolder
+from centermask_keras.training.train import train
 
 BASE = Path(__file__).parents[1] / "configs" / "demo.json"
 MODELS = {

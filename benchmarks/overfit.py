@@ -23,7 +23,7 @@ from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table
 from centermask_keras.inference import load
-from centermask_keras.training.fit import train
+from centermask_keras.training.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = {

@@ -175,18 +175,18 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
 
     start_backend()
     from centermask_keras.training import callbacks
-    from centermask_keras.training.recorder import RunRecorder
+    from centermask_keras.training.checkpoints import Checkpoints
 
     os.fsync, os.replace = before(os.fsync, "written", partial_name), replace_and_tell
     callbacks.evaluate_model = before(callbacks.evaluate_model, "validation")
-    RunRecorder.on_train_batch_end = before(RunRecorder.on_train_batch_end, "step")
+    Checkpoints.on_train_batch_end = before(Checkpoints.on_train_batch_end, "step")
     main(["train", "--config", config, "--run", run])
 
 
 def _arrays(run: Path) -> dict[str, np.ndarray]:
     """Read the newest state and both weights files."""
     with np.load(max(run.glob("state_*.npz"))) as state:
-        arrays = {f"state: {key}": state[key] for key in state.files if key != "progress"}
+        arrays = {f"state: {key}": state[key] for key in state.files if key not in ("progress", "paths")}
     for name in ("model.weights.h5", "last.weights.h5"):
         with h5py.File(run / name) as file:
             file.visititems(lambda key, item, name=name: _collect(arrays, f"{name}: {key}", item))

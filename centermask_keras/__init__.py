@@ -5,16 +5,22 @@
     model = cm.load("runs/mine")
     result = model.predict("photo.jpg")[0]
 
-Importing the package imports neither TensorFlow nor Keras; they come in with the first use of `load` or `build`.
+Importing the package imports neither TensorFlow nor Keras; they come in with the first use of `load`, `build`
+or `train`.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_HOMES = {"load": "inference", "build": "inference", "load_config": "config"}  # public name -> module that defines it
+_HOMES = {  # public name -> module that defines it
+    "load": "inference",
+    "build": "inference",
+    "load_config": "config",
+    "train": "training.train",
+}
 
-__all__ = ["__version__", "build", "load", "load_config"]
+__all__ = ["__version__", "build", "load", "load_config", "train"]
 
 
 def __getattr__(name: str) -> object:

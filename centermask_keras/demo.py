@@ -19,7 +19,7 @@ from centermask_keras.evaluation.pictures import draw_examples
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference import load
-from centermask_keras.training.fit import train
+from centermask_keras.training.train import train
 
 CONFIG = "demo"
 TRAIN_IMAGES = 2000

@@ -78,7 +78,8 @@ def followed(node: ast.expr, names: Names) -> set[str]:
         case ast.Attribute(attr="config"):  # of a detector, a predictor: all have the configuration under this name
             return {""}
         case ast.Attribute(value=base, attr=key):
-            return {join(path, key) for path in followed(base, names)} & SECTIONS.keys()
+            inside = {join(path, key) for path in followed(base, names)} & SECTIONS.keys()
+            return inside or names.get(f"{key}()", set())  # a property is a function that returns a section
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return names.get(f"{name}()", set())
     return set()

@@ -26,7 +26,7 @@ def state_of(run: Path) -> dict[str, Any]:
     """Read the variables and the progress of the newest state; nothing if there is none, or it was just replaced."""
     try:
         with np.load(max(states_of(run), default="none")) as state:
-            variables = {key: state[key] for key in state.files if key != "progress"}
+            variables = {key: state[key] for key in state.files if key not in ("progress", "paths")}
             progress = json.loads(str(state["progress"]))
     except FileNotFoundError:
         return {}

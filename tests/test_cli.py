@@ -177,7 +177,7 @@ def test_a_training_stopped_by_sigterm_has_its_exit_code(monkeypatch, capsys, tm
     def stop(*args, **kwargs):
         raise InterruptedTraining("stopped by SIGTERM after step 7; the same command continues the training")
 
-    monkeypatch.setattr("centermask_keras.training.fit.train", stop)
+    monkeypatch.setattr("centermask_keras.training.train.train", stop)
     with pytest.raises(SystemExit) as caught:
         main(["train", "--config", str(DEMO), "--run", str(tmp_path)])
     assert caught.value.code == 143

@@ -43,6 +43,7 @@ def test_attributes_of_other_objects_read_no_key():
         ("class A:\n def g(self, m: ModelConfig): self.m = m\n def f(self): self.m.stride", {"model.stride"}),
         ("class A:\n config: Config\n def f(self): self.config.train.seed", {"train.seed"}),
         ("def f(config: FcosConfig, path): path.named()", set()),
+        ("class A:\n def s(self) -> TrainConfig: ...\ndef f(a): return a.s.seed", {"train.seed"}),
         ("def f(predictor): return predictor.config.eval.resize", {"eval.resize"}),
         ("def f(model, train): return model.stride, train.epochs, 'train.epochs'", set()),
         ("def f(config: Config): config.train.epochs = 3", set()),

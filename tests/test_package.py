@@ -39,6 +39,11 @@ def test_reading_a_configuration_imports_no_framework():
     assert not imported & {"tensorflow", "keras", "jax", "torch", "cv2"}
 
 
+def test_the_public_names_import_no_framework():
+    imported = modules_after("import centermask_keras as cm; cm.load, cm.build, cm.load_config, cm.train")
+    assert not imported & {"tensorflow", "keras", "jax", "torch"}
+
+
 @pytest.mark.parametrize("name", [name for name in centermask_keras.__all__ if name != "__version__"])
 def test_public_names_are_there_and_documented(name):
     assert getattr(centermask_keras, name).__doc__

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import ConfigOption, JsonOption, Overrides
 from centermask_keras.cli.output import console, write_json
 from centermask_keras.config import load_config
@@ -20,20 +19,22 @@ def train_command(
         Path | None, typer.Option(help="Begin with a *.weights.h5 file, or with the best weights of a run folder.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")] = False,
+    processes: Annotated[
+        int, typer.Option(min=0, help="Processes that make the batches, for hosts with many cores; 0: threads do.")
+    ] = 0,
     set_: Overrides = [],  # noqa: B006 - the form that typer reads
     json_: JsonOption = None,
 ) -> None:
     """Train a model, or continue an interrupted run."""
-    loaded = load_config(config, set_)
-    start_backend(find_devices=loaded.distribution != "multi_worker")
-    from centermask_keras.training.fit import train
+    from centermask_keras.training.train import train
 
     result = train(
-        loaded,
+        load_config(config, set_),
         name=str(config),
         run_dir=run or Path("runs") / config.stem,
         weights=weights,
         overwrite=overwrite,
+        processes=processes,
         console=console,
     )
     console.print(

@@ -1,4 +1,4 @@
 """Training: the fit loop, its schedule, averaged weights, callbacks and the run folder.
 
-Entry point: `centermask_keras.training.fit.train`.
+Entry point: `centermask_keras.train`, which is `train.train`.
 """

@@ -3,7 +3,7 @@
 Stage: training; the one loop is `keras.Model.fit`. Source: Wang et al. 2020 (arXiv 2004.04446), section 3.5.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,174 +15,154 @@ import tensorflow as tf
 from rich.console import Console
 
 from centermask_keras.config import Config, TrainConfig, check_files
-from centermask_keras.data.annotations import Annotations, load_annotations
+from centermask_keras.data.annotations import Annotations
 from centermask_keras.data.pipeline import make_train_dataset, steps_per_epoch
-from centermask_keras.data.processes import check_start
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
-from centermask_keras.errors import CenterMaskError, ConfigError, DataError
+from centermask_keras.errors import CenterMaskError
 from centermask_keras.inference import load_weights
 from centermask_keras.objects import categories_of
 from centermask_keras.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
-from centermask_keras.training.callbacks import (
-    EpochFigures,
-    StopOnNonFiniteLoss,
-    TensorBoardWriter,
-    TrainingDisplay,
-    Validation,
-)
+from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss, Validation
+from centermask_keras.training.checkpoints import Checkpoints
+from centermask_keras.training.display import TrainingDisplay
 from centermask_keras.training.distribution import Replicas, start_replicas
+from centermask_keras.training.inputs import find_warnings, find_weights, load_datasets
 from centermask_keras.training.optimizer import build_optimizer
 from centermask_keras.training.preemption import StopRequest
-from centermask_keras.training.record import describe_weights, record_start, versions, write_record
-from centermask_keras.training.recorder import RunRecorder, is_over
-from centermask_keras.training.run_folder import BEST_WEIGHTS, RunFolder, open_run
+from centermask_keras.training.provenance import describe_weights, record_start, versions, write_provenance
+from centermask_keras.training.run import Run
+from centermask_keras.training.run_folder import RunFolder, open_run
 from centermask_keras.training.schedule import StepDrops
-from centermask_keras.training.state import Progress, Variables
+from centermask_keras.training.state import Variables
+from centermask_keras.training.tensorboard import TensorBoardWriter
 
 BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training gives.
+    """What a training gives.
 
     Attributes:
-        best_mask_ap: highest validation mask AP; the weights in the run folder are those of its epoch.
+        best_mask_ap: highest validation mask AP; the weights in the run folder are those of its epoch. None where a
+            callback ended the training before the first validation.
         best_epoch: that epoch, counted from 1.
         epochs: epochs trained.
         seconds: time in all epochs, validation included, over all continuations.
         run_dir: the run folder.
     """
 
-    best_mask_ap: float
+    best_mask_ap: float | None
     best_epoch: int
     epochs: int
     seconds: float
     run_dir: Path
 
 
-def train(
+def train_config(
     config: Config,
     *,
     name: str,
     run_dir: str | Path,
-    weights: Path | None = None,
-    overwrite: bool = False,
-    console: Console | None = None,
+    weights: Path | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    overwrite: bool,
+    processes: int,
+    console: Console,
 ) -> TrainingResult:
-    """Train a configuration from its first epoch, or continue the unfinished run in the folder.
-
-    A run that is killed and continued gives what an uninterrupted one gives: the state is saved as `train.save` says,
-    and the data of a step depend on the seed and the step alone.
-
-    Args:
-        config: the configuration.
-        name: what errors call it, the path of its file.
-        run_dir: the run folder.
-        weights: what training begins with instead of random weights: a `*.weights.h5` file of the same architecture,
-            or a run folder, whose best weights they are.
-        overwrite: delete what an earlier run left there and start anew.
-        console: where progress is shown; standard output by default.
-
-    Raises:
-        ConfigError: configuration and datasets disagree, PyGrain is missing for `data.processes`, or the folder holds a
-            finished or a different run, or one that began with other weights.
-        DataError: a dataset's json is faulty.
-        ImageError: an image does not decode (with `data.on_error` stop).
-        InterruptedTraining: SIGTERM came; the state is saved.
-        CenterMaskError: a loss is not finite (the message names step, epoch and losses), the disk is full, or a process
-            of `data.processes` is lost.
-    """
-    console = console or Console()
-    check_start(0)
+    """Train as `train` says, which has started the backend."""
     check_files(config, name)
-    _check_weights(config, name, weights)
-    train_set, val_set = _load_datasets(config)
-    _check_classes(config, name, train_set, val_set)
-    _check_objects(train_set, val_set)
-    if weights is not None and weights.is_dir():
-        weights = weights / BEST_WEIGHTS
+    weights = find_weights(config, name, weights)
+    train_set, val_set = load_datasets(config, name)
+    steps = steps_per_epoch(config, train_set)
+    warnings = find_warnings(config, name, steps)
     with start_replicas(config, name) as replicas, StopRequest() as stop:
-        if weights is not None:
-            load_weights(_build(config), weights)  # what does not fit is told before anything is written
         facts = {"configuration": config.to_json(), "versions": str(versions())}
         facts |= {"training set": _describe(train_set), "validation set": _describe(val_set)}
         facts |= {"initial weights": str(describe_weights(weights))}
-        replicas.check_agreement(facts)
+        replicas.check_agreement(facts)  # before anything is built together
+        schedule = _make_schedule(config.train, steps)
+        model, averaged = _build_models(config, schedule, weights, replicas)  # weights that do not fit end it here
         if replicas.is_chief:
-            run = open_run(run_dir, config, overwrite=overwrite)
-            write_record(run, config, name, train_set, val_set, weights)
+            folder = open_run(run_dir, config, overwrite=overwrite)
+        else:
+            folder, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
+        run = Run(
+            config=config,
+            train_set=train_set,
+            val_set=val_set,
+            folder=folder,
+            steps_per_epoch=steps,
+            losses=tuple(tracker.name for tracker in model.loss_trackers),
+            processes=processes,
+            replicas=replicas,
+            stop=stop,
+        )
+        if replicas.is_chief:
+            write_provenance(run, name=name, weights=weights, warnings=warnings)
         replicas.wait()  # until the chief has opened the folder
-        if not replicas.is_chief:
-            run, console = RunFolder(run_dir, read_only=True), Console(quiet=True)
-        return _fit(config, run, train_set, val_set, weights, console, replicas, stop)
+        variables = _state_of(model, averaged, config.train)
+        _continue(run, variables)
+        _announce(run, warnings, console)
+        display = TrainingDisplay(run, console)
+        own = _make_callbacks(run, variables, averaged, schedule, display)
+        with _explained(run), display:
+            _fit(run, model, [*own, *callbacks])
+        if run.is_over:  # and not only ended by one of `callbacks`
+            folder.update_record(finished=True)
+    progress = run.progress
+    return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, folder.path)
 
 
-def _fit(
-    config: Config,
-    run: RunFolder,
-    train_set: Annotations,
-    val_set: Annotations,
-    weights: Path | None,
-    console: Console,
-    replicas: Replicas,
-    stop: StopRequest,
-) -> TrainingResult:
-    settings, steps = config.train, steps_per_epoch(config, train_set)
-    schedule = _make_schedule(settings, steps)
-    model, averaged = _build_models(config, schedule, weights, replicas)
-    variables = _state_of(model, averaged, settings)
-    progress = run.states.load(variables)
+def _describe(dataset: Annotations) -> str:
+    """Tell a dataset from another one, wherever its files lie."""
+    return str([len(dataset), len(dataset.boxes), dataset.class_names, float(np.sum(dataset.boxes))])
+
+
+def _continue(run: Run, variables: Variables) -> None:
+    """Set the variables and the progress to where the run stands, and record this start."""
+    run.progress = run.folder.states.load(variables)
+    record = run.folder.read_record()
     # The chief has just written the record: who reads another one has another folder.
-    replicas.check_agreement({"run folder": str(run.read_record()), "saved state": str(asdict(progress))})
-    record_start(run, progress, replicas)
-    run.drop_metrics(after=progress.epoch)
-    _announce(console, run, progress, config, replicas)
+    run.replicas.check_agreement({"run folder": str(record), "saved state": str(asdict(run.progress))})
+    record_start(run)
+    run.folder.drop_metrics(after=run.progress.epoch)
+    run.counters = SampleCounters(**record.get("samples", {}))  # of the steps before, if there were any
 
-    counters = SampleCounters(**run.read_record().get("samples", {}))  # of the steps before, if there were any
-    display = TrainingDisplay(console, progress, counters, config.train, steps_per_epoch=steps)
-    average = WeightAverage(averaged, decay=settings.ema_decay, jit_compile=_jit_compile(replicas))
-    recorder = RunRecorder(run, progress, variables, average, counters, stop, replicas, settings, steps_per_epoch=steps)
+
+def _make_callbacks(
+    run: Run,
+    variables: Variables,
+    averaged: CenterMask,
+    schedule: StepDrops,
+    display: TrainingDisplay,
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of the library in their order (see `callbacks.py`)."""
+    average = WeightAverage(averaged, decay=run.settings.ema_decay, jit_compile=_jit_compile(run.replicas))
+    checkpoints = Checkpoints(run, variables, average)
 
     def on_validation(done: int, total: int) -> None:
         display.show_validation(done, total)
-        recorder.stop_if_asked()
+        checkpoints.stop_if_asked()
 
-    predictor = KerasPredictor(averaged, config, categories_of(val_set))
-    validation = Validation(predictor, val_set, average, run, progress, replicas, on_progress=on_validation)
-    callbacks = [
-        StopOnNonFiniteLoss(config, train_set, run, progress),
+    predictor = KerasPredictor(averaged, run.config, categories_of(run.val_set))
+    return [
+        StopOnNonFiniteLoss(run),
         average,
-        EpochFigures(schedule, progress, steps_per_epoch=steps, batch_size=settings.batch_size),
-        validation,
-        TensorBoardWriter(run, progress, validation, val_set, steps_per_epoch=steps),
-        recorder,
+        EpochFigures(run, schedule),
+        Validation(run, predictor, average, on_progress=on_validation),
+        TensorBoardWriter(run),
+        checkpoints,
         display,
     ]
 
-    def make_dataset() -> Any:
-        return replicas.distribute(
-            lambda share: make_train_dataset(
-                config,
-                train_set,
-                start=progress.step,
-                counters=counters,
-                share=share,
-                processes=0,
-            )
-        )
-
-    with _explained(config, counters), display:
-        _fit_rest(model, make_dataset, callbacks, progress, settings, steps_per_epoch=steps)
-    run.update_record(finished=True)
-    return TrainingResult(progress.best_mask_ap, progress.best_epoch, progress.epoch, progress.seconds, run.path)
-
 
 @contextmanager
-def _explained(config: Config, counters: SampleCounters) -> Iterator[None]:
+def _explained(run: Run) -> Iterator[None]:
     """Say what a user can do about an error of TensorFlow."""
+    config = run.config
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
@@ -193,103 +173,51 @@ def _explained(config: Config, counters: SampleCounters) -> Iterator[None]:
             "Pass smaller ones with --overwrite; train.accumulation_steps makes up for a smaller train.batch_size"
         ) from None
     except tf.errors.OpError:
-        if counters.error is None:
+        if run.counters.error is None:
             raise
-        raise counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
+        raise run.counters.error from None  # what made the input pipeline fail, without TensorFlow's account of it
 
 
-def _fit_rest(
-    model: CenterMask,
-    make_dataset: Callable[[], tf.data.Dataset],
-    callbacks: list[keras.callbacks.Callback],
-    progress: Progress,
-    settings: TrainConfig,
-    *,
-    steps_per_epoch: int,
-) -> None:
+def _fit(run: Run, model: CenterMask, callbacks: list[keras.callbacks.Callback]) -> None:
     """Train from where a run stands to its end: the rest of the epoch that was begun, then whole ones."""
-    done = progress.step - progress.epoch * steps_per_epoch
-    if done == steps_per_epoch:  # what was left of the epoch is its validation
+    progress, steps = run.progress, run.steps_per_epoch
+    done = progress.step - progress.epoch * steps
+    model.stop_training = run.is_over
+    if done == steps:  # what was left of the epoch is its validation
         listeners = keras.callbacks.CallbackList(callbacks, model=model)
         listeners.on_train_begin()
         listeners.on_epoch_begin(progress.epoch)
         listeners.on_epoch_end(progress.epoch, model.get_metrics_result())
+        listeners.on_train_end()
     elif done:
-        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, progress.epoch + 1, steps_per_epoch - done)
-    if not is_over(progress, settings):
-        _fit_epochs(model, make_dataset(), callbacks, progress.epoch, settings.epochs, steps_per_epoch)
+        _fit_epochs(run, model, callbacks, end=progress.epoch + 1, steps=steps - done)
+    if not model.stop_training:
+        _fit_epochs(run, model, callbacks, end=run.settings.epochs, steps=steps)
 
 
 def _fit_epochs(
-    model: CenterMask,
-    dataset: tf.data.Dataset,
-    callbacks: list[keras.callbacks.Callback],
-    first: int,
-    end: int,
-    steps: int,
+    run: Run, model: CenterMask, callbacks: list[keras.callbacks.Callback], *, end: int, steps: int
 ) -> None:
+    """Train up to the end of an epoch, counted from 1, in epochs of so many steps."""
     model.fit(
-        dataset,
+        _make_dataset(run),
         steps_per_epoch=steps,
         epochs=end,
-        initial_epoch=first,
+        initial_epoch=run.progress.epoch,
         shuffle=False,  # the dataset comes in its own random order
         verbose=0,
         callbacks=callbacks,
     )
 
 
-def _load_datasets(config: Config) -> list[Annotations]:
-    """Load training and validation set; the faults of both come in one error."""
-    loaded, problems = [], []
-    for dataset in (config.data.train, config.data.val):
-        try:
-            loaded.append(load_annotations(dataset.annotations, dataset.images).under(config.data.crowd))
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(problems)
-    return loaded
-
-
-def _check_weights(config: Config, name: str, weights: Path | None) -> None:
-    """Refuse what cannot learn: fresh residual branches end in a scale of 0, which frozen normalisation keeps."""
-    if getattr(config.model, "frozen_norm", False) and weights is None:
-        raise ConfigError(
-            f"{name}: model.frozen_norm: expected weights to begin with, received none: fresh ones would never learn. "
-            "Pass --weights (`centermask import FILE --from torchvision-resnet`), or --set model.frozen_norm=false"
+def _make_dataset(run: Run) -> Any:
+    """Make the batches from where the run stands, those of this process."""
+    config, start, counters = run.config, run.progress.step, run.counters
+    return run.replicas.distribute(
+        lambda share: make_train_dataset(
+            config, run.train_set, start=start, counters=counters, share=share, processes=run.processes
         )
-
-
-def _check_classes(config: Config, name: str, train_set: Annotations, val_set: Annotations) -> None:
-    """Hold the configuration and both datasets to the same classes, in the same order."""
-    found, expected = train_set.num_classes, config.model.num_classes
-    if found != expected:
-        raise ConfigError(
-            f"{name}: model.num_classes: expected {found} (classes in {Path(train_set.path).name}), "
-            f"received {expected}. Pass --set model.num_classes={found}"
-        )
-    ours, theirs = list(train_set.class_names), list(val_set.class_names)
-    if ours != theirs:
-        first = next(
-            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-        )
-        raise ConfigError(
-            f"{val_set.path}: categories: expected the {len(ours)} of {train_set.path} in the same order, received "
-            f"{len(theirs)}; the first difference is category {first + 1}: expected {_nth(ours, first)}, "
-            f"received {_nth(theirs, first)}"
-        )
-
-
-def _check_objects(*datasets: Annotations) -> None:
-    """Refuse datasets from which nothing can be learned or judged."""
-    for dataset in datasets:
-        if not (~dataset.crowd).any():
-            raise CenterMaskError(f"{dataset.path}: expected objects that are not crowds, received none")
-
-
-def _nth(names: list[str], index: int) -> str:
-    return repr(names[index]) if index < len(names) else "none"
+    )
 
 
 def _make_schedule(settings: TrainConfig, steps_per_epoch: int) -> StepDrops:
@@ -333,29 +261,29 @@ def _state_of(model: CenterMask, averaged: CenterMask, settings: TrainConfig) ->
 
 
 def _jit_compile(replicas: Replicas) -> bool:
-    """Say whether XLA compiles the step: always with JAX; with TensorFlow not on a CPU, where oneDNN is faster, and not
-    under a strategy, whose collectives it does not compile."""
+    """Return whether XLA compiles the step: always with JAX, with TensorFlow on a GPU only.
+
+    On a CPU oneDNN is faster, and XLA does not compile the collectives of a strategy.
+    """
     if keras.backend.backend() != "tensorflow":
         return keras.backend.backend() == "jax"
     return bool(tf.config.list_physical_devices("GPU")) and replicas.strategy is None
 
 
-def _describe(dataset: Annotations) -> str:
-    """Tell a dataset from another one, wherever its files lie."""
-    return str([len(dataset), len(dataset.boxes), dataset.class_names, float(np.sum(dataset.boxes))])
-
-
-def _announce(console: Console, run: RunFolder, progress: Progress, config: Config, replicas: Replicas) -> None:
+def _announce(run: Run, warnings: list[str], console: Console) -> None:
+    config, progress = run.config, run.progress
     precision = config.model.dtype_policy.removeprefix("mixed_")
     backend = keras.backend.backend()
     release = ".".join(versions()[backend].split(".")[:2])
-    count = "1 replica" if replicas.count == 1 else f"{replicas.count} replicas"
+    count = "1 replica" if run.replicas.count == 1 else f"{run.replicas.count} replicas"
     then = f"continues after step {progress.step}" if progress.step else "interrupted? the same command continues"
-    for path in run.states.damaged:
+    for path in run.folder.states.damaged:
         console.print(f"{path.name} is damaged: the state before it is used", markup=False, highlight=False)
     console.print(
-        f"run {run.path}   {count}, {precision}, {BACKEND_NAMES[backend]} {release}   {then}",
+        f"run {run.folder.path}   {count}, {precision}, {BACKEND_NAMES[backend]} {release}   {then}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
+    for line in warnings:
+        console.print(f"warning: {line}", style="bold yellow", markup=False, highlight=False, soft_wrap=True)

@@ -44,9 +44,13 @@ class L2SGD(keras.optimizers.SGD):
 def build_optimizer(
     settings: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule
 ) -> keras.optimizers.Optimizer:
-    """Build the optimizer that a configuration names, with its clipping and accumulation."""
+    """Build the optimizer that a configuration names, with its clipping and accumulation.
+
+    It has a name, so that the paths of its variables do not depend on how many a program has built.
+    """
     accumulation = settings.accumulation_steps
     options = {
+        "name": settings.optimizer,
         "global_clipnorm": settings.clip_norm,
         "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
     }

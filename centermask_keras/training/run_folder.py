@@ -17,7 +17,6 @@ import numpy as np
 from centermask_keras.config import Config, load_stored_config, to_stored_json
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.files import PARTIAL, check_room, write_file
-from centermask_keras.training.event_files import EVENT_FILES
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
 CONFIG = "config.json"
@@ -26,6 +25,7 @@ LAST_WEIGHTS = "last.weights.h5"
 METRICS = "metrics.csv"
 RECORD = "run.json"
 TENSORBOARD = "tensorboard"
+EVENT_FILES = "events.out.*"
 NAN_BATCH = "nan_batch_step_{step}.npz"
 MADE_BY_A_RUN = (
     *(STATE_FILES, BEST_WEIGHTS, LAST_WEIGHTS, METRICS),

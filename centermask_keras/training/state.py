@@ -22,10 +22,12 @@ STATE_FILES = "state_*.npz"
 STATE_NAME = re.compile(r"state_(\d{6,})_([0-9a-f]+)\.npz")
 Variables = dict[str, list[keras.Variable]]
 """Named groups; within a group the order tells the variables apart."""
+AUTOMATIC_NUMBER = re.compile(r"(?<=seed_generator)_\d+(?=/)")
+"""What Keras adds to the name of a random generator where a program has built several detectors."""
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run has come.
 
     Attributes:
@@ -64,7 +66,7 @@ class StateFiles:
         self._good: Path | None = None  # the newest that was read or written here
         self.damaged: list[Path] = []
 
-    def save(self, progress: Progress, variables: Variables) -> None:
+    def save(self, progress: RunProgress, variables: Variables) -> None:
         """Write a state; it is the newest from one moment to the next, and the good one before it stays.
 
         Raises:
@@ -81,19 +83,18 @@ class StateFiles:
         paths = self._paths()
         number = _number(paths[-1]) + 1 if paths else 1
         name = STATE.format(number=number, digest=DIGEST)
-        path = write_file(
-            self._folder, name, lambda partial: np.savez(partial, progress=json.dumps(asdict(progress)), **arrays)
-        )
+        texts = {"progress": json.dumps(asdict(progress)), "paths": json.dumps(_paths_of(variables))}
+        path = write_file(self._folder, name, lambda partial: np.savez(partial, **texts, **arrays))
         for old in paths:
             if old != self._good:
                 old.unlink()
         self._good = path
 
-    def load(self, variables: Variables) -> Progress:
+    def load(self, variables: Variables) -> RunProgress:
         """Set the variables to those of the newest good state and return its progress; a fresh one without states.
 
         Raises:
-            CenterMaskError: every state is damaged, or the newest holds other variables.
+            CenterMaskError: every state is damaged, or the newest holds other variables, or these in another order.
         """
         paths = self._paths()
         for path in reversed(paths):
@@ -106,7 +107,7 @@ class StateFiles:
                 f"{paths[-1]}: expected a file of the digest in its name, received {_found(paths[-1])}; no older "
                 "state is whole. Pass --overwrite to start anew"
             )
-        return Progress()
+        return RunProgress()
 
     def _paths(self) -> list[Path]:
         """Return the states, the newest last."""
@@ -147,11 +148,12 @@ def _found(path: Path) -> str:
         return str(error.strerror)
 
 
-def _read(path: Path, variables: Variables) -> Progress:
+def _read(path: Path, variables: Variables) -> RunProgress:
     try:
         with np.load(path) as state:
             stored = {key: state[key] for key in state.files}
-        progress = Progress(**json.loads(str(stored.pop("progress"))))
+        progress = RunProgress(**json.loads(str(stored.pop("progress"))))
+        paths = json.loads(str(stored.pop("paths"))) if "paths" in stored else None  # the first version wrote none
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CenterMaskError(f"{path}: expected the state of a run, received: {error}. Pass --overwrite") from None
     expected = {f"{group}/{index}": v for group, members in variables.items() for index, v in enumerate(members)}
@@ -161,6 +163,24 @@ def _read(path: Path, variables: Variables) -> Progress:
             f"{path}: expected the {len(expected)} variables of this configuration's model and optimizer, "
             f"received {len(stored)} variables of other shapes. Pass --overwrite to start anew"
         )
+    _check_order(path, _paths_of(variables), paths)
     for key, variable in expected.items():
         variable.assign(stored[key])
     return progress
+
+
+def _paths_of(variables: Variables) -> dict[str, list[str]]:
+    """Return the path of every variable, the same one in every process that builds the model."""
+    return {group: [AUTOMATIC_NUMBER.sub("", v.path) for v in members] for group, members in variables.items()}
+
+
+def _check_order(path: Path, expected: dict[str, list[str]], stored: dict[str, list[str]] | None) -> None:
+    """Refuse a state whose variables have the expected shapes in another order; a state without paths is accepted."""
+    for group, members in expected.items() if stored is not None else ():
+        for index, (ours, theirs) in enumerate(zip(members, stored[group], strict=True)):
+            if ours != theirs:
+                raise CenterMaskError(
+                    f"{path}: {group}/{index}: expected the variable {ours}, received {theirs}: another version of the "
+                    "program wrote the state in another order. Continue with that version, or pass --overwrite to "
+                    "start anew"
+                )

@@ -21,6 +21,7 @@ from centermask_keras.data.pipeline import make_train_dataset, rebuild_batch
 from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import DataError, ImageError
 from centermask_keras.training import fit
+from centermask_keras.training.train import train
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 SIDE = 64
@@ -153,7 +154,7 @@ def test_fatal_input_stops_before_a_model_is_built(tmp_path, monkeypatch, kind, 
         write(tmp_path / name, document if name == spoiled else make_document())
     monkeypatch.setattr(fit, "build_detector", lambda config, **_: pytest.fail("a model is built"))
     with pytest.raises(DataError) as caught:
-        fit.train(configure(tmp_path, on_error), name="mine.json", run_dir=tmp_path / "run")
+        train(configure(tmp_path, on_error), name="mine.json", run_dir=tmp_path / "run")
     assert [str(problem) for problem in caught.value.problems] == [f"{tmp_path / spoiled}{line}" for line in lines]
     for problem in caught.value.problems:
         assert str(problem) in str(caught.value)
@@ -231,7 +232,7 @@ def test_a_file_that_does_not_decode_stops_training_and_is_named(cut, monkeypatc
     folder = cut.parent.parent
     monkeypatch.setattr(fit, "build_detector", lambda config, **_: Brightness())
     with pytest.raises(ImageError) as caught:
-        fit.train(configure(folder, "stop"), name="mine.json", run_dir=folder / "run")
+        train(configure(folder, "stop"), name="mine.json", run_dir=folder / "run")
     assert str(caught.value) == f"{cut} (image id 3): expected a readable image, received: premature end of JPEG"
 
 

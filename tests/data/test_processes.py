@@ -283,7 +283,7 @@ def test_a_script_without_a_guard_says_what_it_lacks(photos, coco_tiny, tmp_path
     settings = [f'data.{split}.{key}="{path}"' for split in ("train", "val") for key, path in paths.items()]
     overrides = ["model.num_classes=80", *settings]
     (tmp_path / "case.py").write_text(
-        "from centermask_keras.config import load_config\nfrom centermask_keras.training.fit import train\n"
+        "from centermask_keras import load_config, train\n"
         f"config = load_config({str(CONFIGS / 'demo.json')!r}, {overrides})\n"
         f"train(config, name='case', run_dir={str(tmp_path / 'run')!r}, overwrite=True, processes=1)\n"
     )

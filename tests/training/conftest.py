@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +17,13 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from centermask_keras.config import Config, load_config
-from centermask_keras.data.pipeline import SampleCounters
+from centermask_keras.config import Config, ModelConfig, load_config
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import ImageError
-from centermask_keras.training import callbacks, fit
+from centermask_keras.training import callbacks, fit, inputs, tensorboard
+from centermask_keras.training.run import Run
+from centermask_keras.training.run_folder import RunFolder
+from centermask_keras.training.train import train
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.json"
@@ -35,8 +38,9 @@ class TinyDetector(keras.Model):
         super().__init__(dtype="float32", autocast=False)
         keras.utils.set_random_seed(1)
         inputs = keras.Input((SIDE,))
-        hidden = keras.layers.BatchNormalization(momentum=0.9)(keras.layers.Dense(6)(inputs))
-        outputs = keras.layers.Dense(1)(keras.layers.Dropout(0.3, seed=1)(hidden))
+        hidden = keras.layers.Dense(6, name="first")(inputs)
+        hidden = keras.layers.BatchNormalization(momentum=0.9, name="normalization")(hidden)
+        outputs = keras.layers.Dense(1, name="last")(keras.layers.Dropout(0.3, seed=1, name="dropout")(hidden))
         self.network = keras.Model(inputs, outputs)
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in ("heatmap", "offset")]
         self.built = True
@@ -90,6 +94,7 @@ class Tiny:
             ImageError fails to decode, a function is called.
         evaluating: called in the middle of every validation.
         evaluated: the weights at each validation.
+        built: the detectors, in their order.
     """
 
     tmp_path: Path
@@ -97,6 +102,7 @@ class Tiny:
     events: dict[int, str | ImageError | Callable[[], None]] = field(default_factory=dict)
     evaluating: Callable[[], None] = lambda: None
     evaluated: list[list[np.ndarray]] = field(default_factory=list)
+    built: list[TinyDetector] = field(default_factory=list)
     train_set: Annotations = field(default_factory=lambda: make_annotations("data/my.json", list("abcde")))
     val_set: Annotations = field(default_factory=lambda: make_annotations("data/val.json", list("abcde")))
 
@@ -104,19 +110,34 @@ class Tiny:
         short = ["train.epochs=4", "train.validate_every=1", "train.drop_epochs=[3]", "train.learning_rate=0.05"]
         return load_config(DEMO, [*short, *overrides])
 
+    def run(self, config: Config, **changes) -> Run:
+        """Make what callbacks share, of a run in `tmp_path` that has not begun."""
+        values = {"steps_per_epoch": STEPS, "losses": ("heatmap", "offset"), "folder": RunFolder(self.tmp_path)}
+        return Run(**{"config": config, "train_set": self.train_set, "val_set": self.val_set, **values, **changes})
+
     def train(
-        self, config: Config, *, run: str = "run", weights: Path | None = None, overwrite=False, terminal: bool = False
-    ):
+        self,
+        config: Config,
+        *,
+        run: str = "run",
+        weights: Path | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        overwrite: bool = False,
+        processes: int = 0,
+        terminal: bool = False,
+    ) -> fit.TrainingResult:
         """Train in a folder of `tmp_path` and return the result; the console's text is in `self.output`."""
         run_dir = self.tmp_path / run
         console = Console(width=160, record=True, force_terminal=terminal, file=(self.tmp_path / "console").open("w"))
         try:
-            return fit.train(
+            return train(
                 config,
                 name="configs/my.json",
                 run_dir=run_dir,
                 weights=weights,
+                callbacks=callbacks,
                 overwrite=overwrite,
+                processes=processes,
                 console=console,
             )
         finally:
@@ -158,6 +179,10 @@ class Tiny:
         signature = {name: tf.TensorSpec(shape, tf.float32) for name, shape in rows.items()}
         return tf.data.Dataset.from_generator(lambda: self.batches(start, counters), output_signature=signature)
 
+    def build_detector(self, config: ModelConfig, **_: object) -> TinyDetector:
+        self.built.append(TinyDetector())
+        return self.built[-1]
+
     def evaluate_model(self, predictor, annotations, *, progress):
         assert annotations is self.val_set
         self.evaluating()
@@ -174,13 +199,13 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     project = Tiny(tmp_path)
     sets = {project.config().data.train.annotations: "train_set", project.config().data.val.annotations: "val_set"}
     monkeypatch.setattr(fit, "check_files", lambda config, name: None)
-    monkeypatch.setattr(fit, "load_annotations", lambda path, images: getattr(project, sets[path]))
+    monkeypatch.setattr(inputs, "load_annotations", lambda path, images: getattr(project, sets[path]))
     monkeypatch.setattr(fit, "steps_per_epoch", lambda config, annotations: STEPS)
     monkeypatch.setattr(fit, "make_train_dataset", project.make_train_dataset)
-    monkeypatch.setattr(fit, "build_detector", lambda config, **_: TinyDetector())
+    monkeypatch.setattr(fit, "build_detector", project.build_detector)
     monkeypatch.setattr(callbacks, "rebuild_batch", lambda config, annotations, step: project.batch(step))
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
-    monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(tensorboard, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
     return project
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from centermask_keras.data.pipeline import SampleCounters
+from centermask_keras.data.sample import SampleCounters
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.training import callbacks
-from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss, TrainingDisplay
-from centermask_keras.training.run_folder import RunFolder
+from centermask_keras.training import callbacks, display
+from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss
+from centermask_keras.training.display import TrainingDisplay
 from centermask_keras.training.schedule import StepDrops
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import RunProgress
 
 
 @pytest.fixture
@@ -25,22 +25,23 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_any_loss_that_is_not_finite_stops(tiny, tmp_path, value):
-    progress = Progress(epoch=2, step=24)
-    guard = StopOnNonFiniteLoss(tiny.config(), tiny.train_set, RunFolder(tmp_path), progress)
+    run = tiny.run(tiny.config(), losses=("mask",), progress=RunProgress(epoch=2, step=24))
+    guard = StopOnNonFiniteLoss(run)
     guard.on_train_batch_end(4, {"loss": 1.0, "mask": 2.0})
-    progress.step = 25
+    run.progress.step = 25
     with pytest.raises(CenterMaskError, match=r"step 25 \(epoch 3\).*loss 1  mask (nan|inf|-inf)\. Its batch: "):
         guard.on_train_batch_end(5, {"loss": 1.0, "mask": value})
     with np.load(tmp_path / "nan_batch_step_25.npz") as batch:
         np.testing.assert_array_equal(batch["image"], tiny.batch(25)["image"])
 
 
-def test_rate_and_speed_of_an_epoch(clock):
+def test_rate_and_speed_of_an_epoch(tiny, clock):
     schedule = StepDrops(1.0, (2,), 0.1, 10)
-    progress = Progress()
-    figures = EpochFigures(schedule, progress, steps_per_epoch=10, batch_size=4)
+    run = tiny.run(tiny.config("train.batch_size=4"), steps_per_epoch=10)
+    figures = EpochFigures(run, schedule)
     for epoch, rate, before in ((0, 1.0, 0.0), (1, 1.0, 2.0), (2, 0.1, 0.0)):
-        progress.epoch_seconds = before  # a part of the second epoch was trained before a restart
+        run.progress.epoch_seconds = before  # a part of the second epoch was trained before a restart
+        run.progress.step = 10 * epoch + 10
         figures.on_epoch_begin(epoch)
         clock["now"] += 5 - before
         figures.on_train_batch_end(9)
@@ -53,48 +54,46 @@ def test_rate_and_speed_of_an_epoch(clock):
 def test_bar_leaves_the_compiling_batch_out_of_speed_and_eta(tiny, clock):
     """Of 2 epochs of 50 batches: 0.5 s each after the first, at 4 images; 98 are left, one of 40 s compiling is not."""
     text = io.StringIO()
-    settings = tiny.config("train.epochs=2", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    progress = Progress()
-    with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=50) as display:
-        display.on_epoch_begin(0)
+    run = tiny.run(tiny.config("train.epochs=2", "train.batch_size=4"), steps_per_epoch=50, losses=("heatmap", "mask"))
+    with TrainingDisplay(run, console) as shown:
+        shown.on_epoch_begin(0)
         for batch, seconds in ((0, 40.0), (1, 0.5)):
             clock["now"] += seconds
-            progress.step += 1
-            display.on_train_batch_end(batch, {"loss": 9.0, "heatmap": 0.61234, "mask": 0.0712})
+            run.progress.step += 1
+            shown.on_train_batch_end(batch, {"loss": 9.0, "heatmap": 0.61234, "mask": 0.0712})
     assert "heatmap 0.612  mask 0.0712  8 img/s  eta 0:49" in text.getvalue()
 
 
 def test_validation_slows_the_eta_and_not_the_speed(tiny, clock):
     """A second epoch at 1 s per step after 30 s of validation: 4 img/s; 3 steps in 32 s, so 64 s for 6 more."""
     text = io.StringIO()
-    settings = tiny.config("train.epochs=5", "train.batch_size=4").train
     console = Console(file=text, force_terminal=True, width=160)
-    progress = Progress()
-    with TrainingDisplay(console, progress, SampleCounters(), settings, steps_per_epoch=2) as display:
+    run = tiny.run(tiny.config("train.epochs=5", "train.batch_size=4"), steps_per_epoch=2)
+    with TrainingDisplay(run, console) as shown:
         for epoch in (0, 1):
-            display.on_epoch_begin(epoch)
+            shown.on_epoch_begin(epoch)
             for batch in (0, 1):
                 clock["now"] += 1
-                progress.step += 1
-                display.on_train_batch_end(batch, {"heatmap": 0.5})
+                run.progress.step += 1
+                shown.on_train_batch_end(batch, {"heatmap": 0.5})
             clock["now"] += 29 if epoch == 0 else 0
     assert "4 img/s  eta 1:04" in text.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36061, "10:01:01")])
 def test_clock(seconds, text):
-    assert callbacks._clock(seconds) == text
+    assert display._clock(seconds) == text
 
 
 def test_what_the_pipeline_left_out_is_told():
     counters = SampleCounters(samples=1200, objects=5000, collisions=3, too_small=40)
     for number in range(12):
         counters.add_skipped(f"{number}.jpg")
-    assert callbacks._samples_text(counters.to_dict()).splitlines() == [
+    assert display._samples_text(counters.to_dict()).splitlines() == [
         "read so far: 5,000 objects in 1,200 images; left out: 3 in the center cell of another one of its class, "
         "40 outside of the crop or under 1 px in it",
         "skipped, not readable: " + ", ".join(f"{number}.jpg" for number in range(10)) + " and 2 more",
     ]
-    nothing = callbacks._samples_text(SampleCounters(samples=2, objects=5).to_dict())
+    nothing = display._samples_text(SampleCounters(samples=2, objects=5).to_dict())
     assert nothing == "read so far: 5 objects in 2 images; none left out"

@@ -14,9 +14,9 @@ from run_files import TIMES, distance, metrics_of, state_of, states_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_keras.errors import CenterMaskError, ConfigError, InterruptedTraining
-from centermask_keras.training import callbacks, fit, recorder
+from centermask_keras.training import checkpoints, fit, tensorboard
+from centermask_keras.training.checkpoints import Checkpoints
 from centermask_keras.training.distribution import Replicas
-from centermask_keras.training.recorder import RunRecorder
 from centermask_keras.training.run_folder import RunFolder
 from centermask_keras.training.state import StateFiles
 
@@ -171,15 +171,15 @@ def test_weights_that_are_not_finite_are_not_saved(every, file, tiny, monkeypatc
     start = tiny.initial_weights()
     tiny.mask_ap = lambda model: np.nan_to_num(distance(model.get_weights(), start), nan=1e9)  # rises
     tiny.train(config, run="whole")
-    count = RunRecorder.on_train_batch_end
+    count = Checkpoints.on_train_batch_end
 
     def overflow(self, batch, logs=None):
-        if self._progress.step == 8:
+        if self._run.progress.step == 8:
             self.model.trainable_variables[0].assign(np.full((4, 6), np.nan))
         count(self, batch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "on_train_batch_end", overflow)
+        patch.setattr(Checkpoints, "on_train_batch_end", overflow)
         with pytest.raises(CenterMaskError, match=rf"{file}: expected finite weights .* NaN or infinity in 1 of \d+ "):
             tiny.train(config, run="parts")
     assert state_of(tiny.tmp_path / "parts")["step"] == 6
@@ -296,14 +296,14 @@ def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
         ),
     )
     clock = {"now": 0.0}
-    monkeypatch.setattr(recorder.time, "perf_counter", lambda: clock["now"])
-    count = RunRecorder.on_train_batch_end
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock["now"])
+    count = Checkpoints.on_train_batch_end
 
     def count_a_minute_later(self, batch, logs=None):
         clock["now"] += 60
         count(self, batch, logs)
 
-    monkeypatch.setattr(RunRecorder, "on_train_batch_end", count_a_minute_later)
+    monkeypatch.setattr(Checkpoints, "on_train_batch_end", count_a_minute_later)
     tiny.mask_ap = lambda model: 0.5
     epochs = 5 if "unit" not in save[-1] else 3
     tiny.train(tiny.config(f"train.epochs={epochs}", *save))
@@ -314,7 +314,7 @@ def test_saves_by_epochs_steps_and_minutes(tiny, monkeypatch, save, saved):
 def test_seconds_are_those_of_all_epochs(every, tiny, monkeypatch):
     """Whether saved or not: a clock moves in the validations alone."""
     now = [100.0]
-    monkeypatch.setattr(recorder, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     tiny.evaluating = lambda: now.append(now.pop() + 10)
     tiny.mask_ap = lambda model: 0.5
     result = tiny.train(tiny.config(f"train.save.every={every}"))
@@ -383,7 +383,7 @@ def test_a_picture_that_finds_no_room_stops_the_run(tiny, small_disk, monkeypatc
     """TensorFlow drops a record of more than 4 KiB without a word, even if there is room again a moment later."""
     pictures = np.random.default_rng(0).integers(0, 256, (4, 100, 100, 3), np.uint8)
     filler = small_disk / "filler"
-    write = callbacks.TensorBoardWriter._write
+    write = tensorboard.TensorBoardWriter._write
 
     def write_and_make_room(self, *arguments):
         try:
@@ -391,13 +391,13 @@ def test_a_picture_that_finds_no_room_stops_the_run(tiny, small_disk, monkeypatc
         finally:
             filler.unlink(missing_ok=True)
 
-    monkeypatch.setattr(callbacks, "draw_examples", lambda *_, count: pictures[len(tiny.evaluated) - 1])
+    monkeypatch.setattr(tensorboard, "draw_examples", lambda *_, count: pictures[len(tiny.evaluated) - 1])
     config = tiny.config()
     tiny.train(config, run="whole")
     tiny.evaluated.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "draw_examples", lambda *_, count: full_at_the_third(tiny, pictures, filler))
-        patch.setattr(callbacks.TensorBoardWriter, "_write", write_and_make_room)
+        patch.setattr(tensorboard, "draw_examples", lambda *_, count: full_at_the_third(tiny, pictures, filler))
+        patch.setattr(tensorboard.TensorBoardWriter, "_write", write_and_make_room)
         with pytest.raises(CenterMaskError, match=r"tensorboard: expected to write it, received"):
             tiny.train(config, run="disk/parts")
     del tiny.evaluated[2:]

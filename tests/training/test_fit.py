@@ -3,9 +3,11 @@
 import json
 import re
 import sys
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError, ImageError
 from centermask_keras.training import fit
+from centermask_keras.training import train as train_module
+from centermask_keras.training.train import train
 
 FIGURES = {"mask_ap", "box_ap"}
 
@@ -117,7 +121,7 @@ def test_a_run_begins_with_the_weights_it_is_given_and_records_them(tiny):
     first = tiny.train(tiny.config())
     file = first.run_dir / "model.weights.h5"
     still = tiny.config("train.learning_rate=1e-30", "train.epochs=1", "train.ema_decay=null")
-    for run, weights in (("from_file", file), ("from_folder", first.run_dir)):
+    for run, weights in (("from_file", str(file)), ("from_folder", first.run_dir)):
         tiny.evaluated.clear()
         again = tiny.train(still, run=run, weights=weights)
         trained = [0, 1, 2, 3, 6, 7]  # the others are moving averages of the batches
@@ -136,6 +140,19 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(tiny):
     assert not (tiny.tmp_path / "run").exists()
 
 
+def test_weights_are_read_into_the_detector_that_is_trained(tiny):
+    """Without a third one to try them, and before an earlier run is deleted."""
+    folder = tiny.train(tiny.config()).run_dir
+    before = state_of(folder)
+    (tiny.tmp_path / "other.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(CenterMaskError, match=r"other\.weights\.h5: expected the weights"):
+        tiny.train(tiny.config(), weights=tiny.tmp_path / "other.weights.h5", overwrite=True)
+    assert state_of(folder)["step"] == before["step"]
+    tiny.built.clear()
+    tiny.train(tiny.config("train.epochs=1"), run="again", weights=folder)
+    assert len(tiny.built) == 2
+
+
 def test_frozen_normalisation_without_weights_is_told_before_anything_is_written(tiny):
     config = load_config(Path(__file__).parents[2] / "configs" / "fcos_resnet101.json")
     with pytest.raises(ConfigError, match=r"my\.json: model\.frozen_norm: expected weights .*received none.*--weights"):
@@ -145,9 +162,49 @@ def test_frozen_normalisation_without_weights_is_told_before_anything_is_written
 
 def test_processes_without_their_package_are_told_before_anything_is_written(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(ConfigError, match=r"data\.processes: expected 0 without the package grain, received 2"):
-        tiny.train(tiny.config("data.processes=2"))
+    with pytest.raises(ConfigError, match=r"--processes: expected 0 without the package grain, received 2"):
+        tiny.train(tiny.config(), processes=2)
     assert not (tiny.tmp_path / "run").exists()
+
+
+def test_the_number_of_processes_belongs_to_the_start(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_module, "check_start", lambda processes: None)
+    make = tiny.make_train_dataset
+    monkeypatch.setattr(
+        fit, "make_train_dataset", lambda *of, **how: (asked.append(how["processes"]), make(*of, **how))[1]
+    )
+    for processes, events in ((2, {4: "kill"}), (3, {})):
+        tiny.events = events
+        with pytest.raises(tf.errors.OpError) if events else nullcontext():
+            train(tiny.config(), run_dir=tiny.tmp_path / "run", processes=processes)
+    assert asked == [2, 3]
+    starts = json.loads((tiny.tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [(start["step"], start["processes"]) for start in starts] == [(0, 2), (3, 3)]
+
+
+def test_a_batch_larger_than_the_set_is_told_before_anything_is_written(tiny):
+    with pytest.raises(ConfigError) as caught:
+        tiny.train(tiny.config("train.batch_size=32"))
+    assert str(caught.value) == (
+        "configs/my.json: train.batch_size: expected at most 12 (images of the training set), received 32. "
+        "Pass --set train.batch_size=12"
+    )
+    assert not (tiny.tmp_path / "run").exists()
+    tiny.train(tiny.config("train.batch_size=12", "train.epochs=1"))
+
+
+def test_warnings_are_shown_and_recorded(tiny):
+    tiny.train(tiny.config("train.drop_epochs=[2,4,9]"))
+    steps, drops = (
+        "configs/my.json: train.batch_size: expected at least 10 steps per epoch, received 3: ",
+        "configs/my.json: train.drop_epochs: expected epochs before the last one (4), received 4, 9: ",
+    )
+    recorded = json.loads((tiny.tmp_path / "run" / "run.json").read_text())["warnings"]
+    assert [line.startswith(start) for line, start in zip(recorded, (drops, steps), strict=True)] == [True, True]
+    assert [line for line in tiny.output.splitlines() if line.startswith("warning: ")] == [
+        f"warning: {line}" for line in recorded
+    ]
 
 
 def test_wrong_number_of_classes_is_told_before_anything_is_written(tiny):
@@ -238,6 +295,21 @@ def test_tensorboard_gets_losses_rate_figures_and_pictures(tiny):
     steps = {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
     assert steps["train/heatmap"] == steps["run/learning_rate"] == [3, 6, 9, 12]
     assert steps["validation/mask_ap"] == steps["validation/box_ap"] == steps["validation/examples"] == [6, 12]
+
+
+def test_losses_of_any_name_are_shown_and_filed_as_training(tiny, monkeypatch):
+    build = tiny.build_detector
+
+    def build_renamed(config, **settings):
+        model = build(config, **settings)
+        model.loss_trackers = [keras.metrics.Mean(name=name) for name in ("mask_area", "novel")]
+        return model
+
+    monkeypatch.setattr(fit, "build_detector", build_renamed)
+    folder = tiny.train(tiny.config("train.epochs=1")).run_dir / "tensorboard"
+    assert re.search(r"epoch 1/1  mask_area [\d.]+  novel [\d.]+  \d+ img/s", tiny.output)
+    tags = EventAccumulator(str(folder)).Reload().Tags()["tensors"]
+    assert {"train/loss", "train/mask_area", "train/novel", "validation/mask_ap", "run/seconds"} <= set(tags)
 
 
 def test_a_dataset_without_objects_is_refused(tiny):

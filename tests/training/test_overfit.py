@@ -12,7 +12,7 @@ from run_files import metrics_of
 
 from centermask_keras.config import load_config
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.training.fit import train
+from centermask_keras.training.train import train
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.json"

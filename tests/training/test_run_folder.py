@@ -11,7 +11,7 @@ import pytest
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.training.run_folder import RunFolder, check_same, open_run
-from centermask_keras.training.state import Progress
+from centermask_keras.training.state import RunProgress
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -82,16 +82,18 @@ def test_every_difference_of_configuration_is_named(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_the_number_of_processes_may_change(tmp_path):
-    """A host may have to try fewer of them; and a run may have begun before there was the key."""
-    run = open_run(tmp_path, load_config(DEMO), overwrite=False)
-    for now in (4, 2):
-        config = load_config(DEMO, [f"data.processes={now}"])
-        open_run(tmp_path, config, overwrite=False)
-        assert load_config(tmp_path / "config.json") == config
-    text = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(text.replace('"processes": 2,', ""))
+def test_a_run_of_an_earlier_version_continues(tmp_path):
+    """Its configuration is brought up to date before it is compared, and is written anew."""
+    config = load_config(DEMO)
+    run = open_run(tmp_path, config, overwrite=False)
+    values = json.loads(config.to_json())
+    values["loss_weights"] = values["model"].pop("loss_weights")
+    values["data"]["processes"] = 2
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"model\.loss_weights\.mask: expected 5\.0, received 2\.0"):
+        open_run(tmp_path, load_config(DEMO, ["model.loss_weights.mask=2.0"]), overwrite=False)
     open_run(tmp_path, config, overwrite=False)
+    assert json.loads((run.path / "config.json").read_text())["format"] == 2
     assert load_config(run.path / "config.json") == config
 
 
@@ -127,7 +129,7 @@ def test_overwrite_deletes_what_a_run_made_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     run.write_config(load_config(DEMO))
     run.save_weights(build_model(), "model.weights.h5")
-    run.states.save(Progress(epoch=1), {})
+    run.states.save(RunProgress(epoch=1), {})
     run.append_metrics({"epoch": 1})
     run.update_record(finished=True)
     run.save_batch({"image": np.zeros(1)}, 12)

@@ -16,8 +16,8 @@ from centermask_keras.data.annotations import load_annotations
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.inference import load
-from centermask_keras.training.fit import train
 from centermask_keras.training.state import StateFiles
+from centermask_keras.training.train import train
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 
@@ -59,20 +59,18 @@ def test_processes_train_what_threads_train(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(StateFiles, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train(with_processes(steps, 2), name="shapes", run_dir=tmp_path / "processes")
-    train(with_processes(steps, 1), name="shapes", run_dir=tmp_path / "processes")
+            train(steps, run_dir=tmp_path / "processes", processes=2)
+    train(steps, run_dir=tmp_path / "processes", processes=1)
     gc.collect()
     assert not [process for process in multiprocessing.active_children() if "grain" in process.name]
     folders = tmp_path / "threads", tmp_path / "processes"
     assert metrics_of(folders[0]) == metrics_of(folders[1])  # bit for bit
     weights = [load(folder).detector.get_weights() for folder in folders]
     assert all(np.array_equal(*pair) for pair in zip(*weights, strict=True))
+    starts = json.loads((tmp_path / "processes" / "run.json").read_text())["starts"]
+    assert [start["processes"] for start in starts] == [2, 1]
     samples = [json.loads((folder / "run.json").read_text())["samples"] for folder in folders]
     assert samples[1]["samples"] >= 72 and samples[1]["objects"]  # 3 epochs of 24, and what was made ahead
-
-
-def with_processes(config, count):
-    return config.model_copy(update={"data": config.data.model_copy(update={"processes": count})})
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_an_address_without_port_is_refused(monkeypatch):
 @pytest.mark.parametrize("worker", [0, 1])
 def test_one_process_of_two_names_the_other_and_ends(worker, tmp_path, spawn, free_ports):
     """A process of its own: TensorFlow's wait for a missing worker can only be ended by SIGKILL."""
-    make_shapes(tmp_path, train=4, val=2, hw=(64, 64), seed=3)
+    make_shapes(tmp_path, train=8, val=2, hw=(64, 64), seed=3)
     ports, begin = free_ports(2), time.monotonic()
     alone = spawn(
         *(TRAIN_CASE, str(tmp_path / "run"), "1", *data_paths(tmp_path), 'distribution="multi_worker"'),

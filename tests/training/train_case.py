@@ -25,15 +25,16 @@ if __name__ == "__main__":
 
     from centermask_keras.config import load_config
     from centermask_keras.errors import CenterMaskError, InterruptedTraining
-    from centermask_keras.training import fit, recorder, workers
+    from centermask_keras.training import checkpoints, fit, workers
+    from centermask_keras.training.train import train
 
     fit.build_detector = build_tiny
     rate = float(os.environ.get("CLOCK_RATE", 1))
     for name in ("START_SECONDS", "LOST_SECONDS", "HEARTBEAT_SECONDS"):
         setattr(workers, name, int(os.environ.get(name, getattr(workers, name))))
-    recorder.time = SimpleNamespace(perf_counter=lambda: rate * time.perf_counter())
+    checkpoints.time = SimpleNamespace(perf_counter=lambda: rate * time.perf_counter())
     try:
-        fit.train(load_config(DEMO, overrides), name="case", run_dir=run)
+        train(load_config(DEMO, overrides), name="case", run_dir=run)
     except CenterMaskError as error:
         print(error, file=sys.stderr)
         raise SystemExit(143 if isinstance(error, InterruptedTraining) else 2) from None

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from centermask_keras.training.event_files import drop_events, holds_events
+from centermask_keras.training.tensorboard import drop_events, holds_events
 
 
 def write_events(folder, steps):

@@ -1,4 +1,4 @@
-"""What a run is made of: the entries of `run.json` that its start writes.
+"""Provenance: what a run is made of, the entries of `run.json` that its start writes.
 
 Stage: training.
 """
@@ -16,51 +16,55 @@ from typing import Any
 import keras
 
 import centermask_keras
-from centermask_keras.config import Config
 from centermask_keras.data.annotations import Annotations
 from centermask_keras.devices import describe_device
-from centermask_keras.training.distribution import Replicas
-from centermask_keras.training.run_folder import RECORD, RunFolder, check_same
-from centermask_keras.training.state import Progress
+from centermask_keras.training.run import Run
+from centermask_keras.training.run_folder import RECORD, check_same
 
 ENVIRONMENT = ("TF_DETERMINISTIC_OPS", "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS")
 """Variables that change the last bits of results."""
 
 
-def write_record(
-    run: RunFolder, config: Config, name: str, train_set: Annotations, val_set: Annotations, weights: Path | None
-) -> None:
+def write_provenance(run: Run, *, name: str, weights: Path | None, warnings: list[str]) -> None:
     """Write what the run is made of; a run that continues must find what it began with.
+
+    Args:
+        run: the run.
+        name: what errors call the configuration.
+        weights: the file of weights that the training begins with.
+        warnings: what was said about the configuration.
 
     Raises:
         ConfigError: the datasets, the initial weights or the backend are others than when the run began.
     """
-    ids_and_names = zip(train_set.category_ids, train_set.class_names, strict=True)
+    ids_and_names = zip(run.train_set.category_ids, run.train_set.class_names, strict=True)
     data = {
         "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
-        "dataset": {"train": _counts(train_set), "val": _counts(val_set)},
+        "dataset": {"train": _counts(run.train_set), "val": _counts(run.val_set)},
         "initial_weights": describe_weights(weights),
         "backend": keras.backend.backend(),
     }
-    record = run.read_record()
+    record = run.folder.read_record()
     if "dataset" in record:
-        check_same(run.path / RECORD, {key: record.get(key) for key in data}, data)
-    run.update_record(
+        check_same(run.folder.path / RECORD, {key: record.get(key) for key in data}, data)
+    run.folder.update_record(
         **data,
         name=name,
-        config=json.loads(config.to_json()),
-        seed=config.train.seed,
+        config=json.loads(run.config.to_json()),
+        seed=run.settings.seed,
+        warnings=warnings,
         finished=False,
     )
 
 
-def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None:
+def record_start(run: Run) -> None:
     """Add to the record when, where and with what training starts or continues, and from which step."""
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "step": progress.step,
-        "replicas": replicas.count,
-        "workers": replicas.workers,
+        "step": run.progress.step,
+        "replicas": run.replicas.count,
+        "workers": run.replicas.workers,
+        "processes": run.processes,
         "versions": versions(),
         "git_commit": _git_commit(Path(centermask_keras.__file__).parents[1]),
         "hardware": {
@@ -69,7 +73,7 @@ def record_start(run: RunFolder, progress: Progress, replicas: Replicas) -> None
         },
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
     }
-    run.update_record(starts=[*run.read_record().get("starts", []), start])
+    run.folder.update_record(starts=[*run.folder.read_record().get("starts", []), start])
 
 
 def versions() -> dict[str, str]:

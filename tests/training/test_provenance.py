@@ -2,7 +2,7 @@
 
 import subprocess
 
-from centermask_keras.training import record
+from centermask_keras.training import provenance
 
 
 def git(folder, *arguments):
@@ -11,15 +11,15 @@ def git(folder, *arguments):
 
 
 def test_commit_of_a_checkout_and_its_changes(tmp_path):
-    assert record._git_commit(tmp_path) is None
+    assert provenance._git_commit(tmp_path) is None
     git(tmp_path, "init", "-q")
-    assert record._git_commit(tmp_path) is None  # without a commit
+    assert provenance._git_commit(tmp_path) is None  # without a commit
     (tmp_path / "a.py").write_text("1")
     git(tmp_path, "add", "a.py")
     git(tmp_path, "commit", "-qm", "a")
     commit = git(tmp_path, "rev-parse", "HEAD").strip()
-    assert record._git_commit(tmp_path) == commit
+    assert provenance._git_commit(tmp_path) == commit
     (tmp_path / "b.py").write_text("2")
-    assert record._git_commit(tmp_path) == commit
+    assert provenance._git_commit(tmp_path) == commit
     (tmp_path / "a.py").write_text("2")
-    assert record._git_commit(tmp_path) == commit + "+changes"
+    assert provenance._git_commit(tmp_path) == commit + "+changes"
