@@ -26,12 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from older_data import annotate_samples, annotate_shapes, write_lvis_case
 from small_training import ROOT
 from soak import compare_arrays, read_metrics, read_weights, run_trainer
-
-sys.path.insert(0, str(ROOT / "tests"))
-from lvis_case import as_coco, as_lvis, make_case
 
 REAL = Path(os.environ.get("CENTERMASK_DATA") or ROOT.parent / "shared" / "data")
 NUCLEI = Path("saved_models") / "nuclei"
@@ -42,10 +39,12 @@ EQUAL = "equal"
 COMMAND = "from centermask_keras.cli import main; main(sys.argv[1:])"
 DETECT = """
 import centermask_keras as cm
-found = []
-for result in cm.load(sys.argv[1]).predict(sys.argv[2:]):
+from pathlib import Path
+predictor, found = cm.load(sys.argv[1]), {}
+for path in sorted(Path(sys.argv[1], "samples").iterdir()):
+    (result,) = predictor.predict(path)
     arrays = {name: getattr(result, name).tolist() for name in ("boxes", "scores", "classes")}
-    found.append(arrays | {"masks": [row["segmentation"] for row in result.to_coco(1)]})
+    found[path.name] = arrays | {"masks": [row["segmentation"] for row in result.to_coco(1)]}
 print(json.dumps(found))
 """
 SMALL = {
@@ -80,9 +79,7 @@ class Side:
         Raises:
             RuntimeError: it failed; with the end of what it said.
         """
-        guard = (
-            f"import json, sys, centermask_keras as c; assert c.__file__.startswith({str(self.root)!r}), c.__file__\n"
-        )
+        guard = f"import json, sys, centermask_keras as c; assert c.__file__.startswith({str(self.root)!r})\n"
         environment = os.environ | {"PYTHONPATH": str(self.root), "TF_DETERMINISTIC_OPS": "1"}
         command = [sys.executable, "-c", guard + code, *map(str, words)]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
@@ -112,82 +109,35 @@ def write_config(older: Side, detector: str, name: str, changes: Values | None =
     base, own = DETECTORS[detector]
     values = json.loads((older.root / "configs" / f"{base}.json").read_text())
     data = older.folder.parent / "shapes"
-    sets = {
-        f"data.{split}": {"annotations": str(data / f"{split}.json"), "images": str(data / split)}
-        for split in ("train", "val")
-    }
-    for key, value in (SMALL | own | sets | (changes or {})).items():
-        *parents, last = key.split(".")
-        section = values
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
+    for split in ("train", "val"):
+        values["data"][split] = {"annotations": str(data / f"{split}.json"), "images": str(data / split)}
+    for key, value in (SMALL | own | (changes or {})).items():
+        section, last = key.split(".")
+        values[section][last] = value
     path = older.folder.parent / f"{name}.json"
     path.write_text(json.dumps(values))
     return path
 
 
 def make_shapes(older: Side) -> Path:
-    """Generate shapes of which every fifth is a crowd, and the same as LVIS; return their folder."""
+    """Generate shapes with crowds, and the same as LVIS; return their folder."""
     folder = older.folder.parent / "shapes"
     older.run(COMMAND, "data", "make-shapes", "--out", folder, "--train", 32, "--val", 4, "--size", 64)
-    document = json.loads((folder / "train.json").read_text())
-    (folder / "images").symlink_to("train")  # where the addresses in the LVIS file lead
-    (folder / "lvis.json").write_text(json.dumps(as_lvis(document)))
-    for number, row in enumerate(document["annotations"]):
-        row["iscrowd"] = int(number % 5 == 4)
-    (folder / "train.json").write_text(json.dumps(document))
+    annotate_shapes(folder)
     return folder
 
 
-def annotate_nuclei(older: Side) -> Path:
-    """Make annotations for the samples of nuclei, with crowds and as LVIS; return their folder."""
+def make_nuclei(older: Side) -> Path:
+    """Make annotations for the samples of nuclei of what the earlier commit finds in them; return their folder."""
     folder, model = older.folder.parent / "nuclei", older.root / NUCLEI
-    folder.mkdir()
-    (folder / "images").symlink_to(model / "samples")
-    names = [f"images/{path.name}" for path in list_samples(model)]
-    document = move_objects(names, find_objects(older, model))
-    (folder / "crowds.json").write_text(json.dumps(document))
-    (folder / "lvis.json").write_text(json.dumps(as_lvis(document)))
+    annotate_samples(folder, model / "samples", json.loads(older.run(DETECT, model)))
     return folder
 
 
-def move_objects(names: list[str], found: list[Values]) -> Values:
-    """Make annotations of what was found: some are left out, the others moved by up to 3 pixels, some are crowds."""
-    images, annotations = [], []
-    for image_id, (name, objects) in enumerate(zip(names, found, strict=True), 1):
-        height, width = objects["masks"][0]["size"]
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        for number, mask in enumerate(objects["masks"]):
-            pixels = np.roll(coco_mask.decode(mask), number % 4, axis=1)
-            if number % 5 == 0 or not pixels.any():
-                continue
-            rle = coco_mask.encode(np.asfortranarray(pixels))
-            row = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": int(number % 7 == 1)}
-            row |= {"bbox": coco_mask.toBbox(rle).tolist(), "area": int(pixels.sum())}
-            annotations.append(row | {"segmentation": {"size": [height, width], "counts": rle["counts"].decode()}})
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "nucleus"}]}
-
-
-def list_samples(model: Path) -> list[Path]:
-    return sorted((model / "samples").iterdir())
-
-
-def find_objects(side: Side, model: Path) -> list[Values]:
-    """Return boxes, scores, classes and masks (RLE) of each sample of a model."""
-    return json.loads(side.run(DETECT, model, *list_samples(model)))
-
-
-def detect(model: Path, side: Side) -> Values:
-    """Return the same as values to compare; the model is relative to the checkout, or a path."""
-    images = enumerate(find_objects(side, side.root / model), 1)
-    return {f"{key} of image {number}": json.dumps(value) for number, found in images for key, value in found.items()}
-
-
-def measure_ceiling(config: Path, annotations: Path, images: Path, side: Side) -> Values:
-    """Return the figures of `data ceiling`."""
-    words = ("--config", side.copy_config(config), "--annotations", annotations, "--images", images)
-    return side.write_figures("data", "ceiling", *words)
+def detect(side: Side) -> Values:
+    """Return boxes, scores, classes and masks (RLE) of each sample of the shipped model."""
+    found = json.loads(side.run(DETECT, side.root / NUCLEI))
+    return {f"{name} {key}": json.dumps(value) for name, result in found.items() for key, value in result.items()}
 
 
 def score(results: Path, annotations: Path, words: tuple[str, ...], side: Side) -> Values:
@@ -197,9 +147,16 @@ def score(results: Path, annotations: Path, words: tuple[str, ...], side: Side) 
 
 def evaluate(model: Path, annotations: Path, words: tuple[str, ...], side: Side) -> Values:
     """Return the figures of a model on the images beside the annotations, and what it found."""
-    where = ("--annotations", annotations, "--images", annotations.parent, "--out", side.folder / "eval")
-    figures = side.write_figures("evaluate", "--run", model, *where, *words)
-    return figures | {"detections": (side.folder / "eval" / "detections.json").read_text()}
+    out = side.folder / "eval"
+    data = ("--annotations", annotations, "--images", annotations.parent)
+    figures = side.write_figures("evaluate", "--run", model, *data, "--out", out, *words)
+    return figures | {"detections": (out / "detections.json").read_text()}
+
+
+def measure_ceiling(config: Path, annotations: Path, images: Path, side: Side) -> Values:
+    """Return the figures of `data ceiling`."""
+    data = ("--annotations", annotations, "--images", images)
+    return side.write_figures("data", "ceiling", "--config", side.copy_config(config), *data)
 
 
 def train(config: Path, weights: Path | None, side: Side) -> Values:
@@ -212,12 +169,8 @@ def train(config: Path, weights: Path | None, side: Side) -> Values:
 
 def read_run(run: Path) -> Values:
     """Return both weights files and the metrics of a run folder."""
-    metrics = {
-        f"metrics: epoch {epoch} {key}": value
-        for epoch, row in enumerate(read_metrics(run), 1)
-        for key, value in row.items()
-    }
-    return read_weights(run) | metrics
+    rows = enumerate(read_metrics(run), 1)
+    return read_weights(run) | {f"{key} of epoch {epoch}": value for epoch, row in rows for key, value in row.items()}
 
 
 def end_run(config: Path, older: Side, side: Side) -> Values:
@@ -240,43 +193,35 @@ def end_run(config: Path, older: Side, side: Side) -> Values:
 
 def list_same(older: Side) -> Iterator[tuple[str, Callable[[Side], Values]]]:
     """Yield what both sides do alike: title and check."""
-    shapes, nuclei, own_nuclei = make_shapes(older), annotate_nuclei(older), older.root / NUCLEI
-    yield "detections of nuclei", partial(detect, NUCLEI)
-    yield "detections of nuclei, the earlier commit's files", partial(detect, own_nuclei)
+    yield "detections of nuclei", detect
+    model, nuclei = older.root / NUCLEI, make_nuclei(older)
     for crowd in ("ignore", "train", "drop"):
         words = ("--set", f"data.crowd={crowd}")
-        yield f"evaluation of nuclei, crowd {crowd}", partial(evaluate, own_nuclei, nuclei / "crowds.json", words)
-    yield "evaluation of nuclei, LVIS", partial(evaluate, own_nuclei, nuclei / "lvis.json", ())
+        yield f"evaluation of nuclei, crowd {crowd}", partial(evaluate, model, nuclei / "crowds.json", words)
+    yield "evaluation of nuclei, LVIS", partial(evaluate, model, nuclei / "lvis.json", ())
 
-    truth, results = make_case()
-    for name, content in (("truth", truth), ("results", results), ("from_coco", as_coco(results))):
-        (nuclei / f"{name}.json").write_text(json.dumps(content))
-    for iou_type in ("segm", "bbox", "boundary"):
+    truth, results, from_coco = write_lvis_case(nuclei)
+    yield "LVIS, COCO's results", partial(score, from_coco, truth, ("--from-coco",))
+    reference = REAL / "coco_eval_reference"
+    for iou_type, kind in (("segm", "segm"), ("bbox", "bbox"), ("boundary", "segm")):
         words = ("--iou-type", iou_type)
-        yield f"LVIS results, {iou_type}", partial(score, nuclei / "results.json", nuclei / "truth.json", words)
-    yield "LVIS, COCO's results", partial(score, nuclei / "from_coco.json", nuclei / "truth.json", ("--from-coco",))
+        yield f"LVIS, {iou_type}", partial(score, results, truth, words)
+        if reference.is_dir():
+            files = (f"instances_val2014_fake{kind}100_results.json", "instances_val2014_100.json")
+            yield f"COCO reference, {iou_type}", partial(score, *(reference / file for file in files), words)
 
-    folder = REAL / "coco_eval_reference"
-    for iou_type, kind in (("segm", "segm"), ("bbox", "bbox"), ("boundary", "segm")) if folder.is_dir() else ():
-        results = folder / f"instances_val2014_fake{kind}100_results.json"
-        truth = folder / "instances_val2014_100.json"
-        yield f"COCO reference, {iou_type}", partial(score, results, truth, ("--iou-type", iou_type))
-
-    photos, classes = REAL / "coco_tiny", 80
+    shapes, photos = make_shapes(older), REAL / "coco_tiny"
+    dataset, changes = (shapes / "val.json", shapes / "val"), {}
+    if photos.is_dir():
+        dataset = (photos / "annotations" / "instances.json", photos / "images")
+        changes = {"model.num_classes": 80, "data.input_hw": [96, 96]}
+    lvis = {"data.train": {"annotations": str(shapes / "lvis.json"), "images": str(shapes)}}
     for detector in DETECTORS:
-        dataset = (shapes / "val.json", shapes / "val")
-        changes = {}
-        if photos.is_dir():
-            dataset = (photos / "annotations" / "instances.json", photos / "images")
-            changes = {"model.num_classes": classes, "data.input_hw": [128, 128]}
         config = write_config(older, detector, f"{detector}_ceiling", changes)
         yield f"data ceiling, {detector}", partial(measure_ceiling, config, *dataset)
-
-    for detector in DETECTORS:
         yield f"20 steps, {detector}", partial(train, write_config(older, detector, detector), None)
-        lvis = {"data.train": {"annotations": str(shapes / "lvis.json"), "images": str(shapes)}}
+        weights = older.folder / detector / "model.weights.h5"  # of the older side's row above
         config = write_config(older, detector, f"{detector}_lvis", lvis)
-        weights = older.folder / detector / "model.weights.h5"
         yield f"20 steps, {detector}, --weights, LVIS", partial(train, config, weights)
 
 
