@@ -71,17 +71,17 @@ def soak(folder: Path, kills: int, seed: int = 0) -> Counter:
             "train.save.every=1",
         ],
     )
-    if not _live(config, folder / "whole", None):
+    if not run_trainer(config, folder / "whole"):
         raise SystemExit(f"the training that nobody kills failed, see {folder / 'whole.log'}")
     chance, counts = random.Random(seed), Counter()
     for number, target in enumerate(islice(cycle(PLAN), kills), 1):
         occurrence = chance.randint(1, 3) if target[1] != "weights" and target[0] != "validation" else 1
         delay = chance.uniform(0, LONGEST_STEP) if target[0] == "step" else 0.0
-        if _live(config, folder / "parts", (*target, occurrence, delay)):
+        if run_trainer(config, folder / "parts", (*target, occurrence, delay)):
             raise SystemExit(f"the training ended before kill {number}")
         counts[target] += 1
         print(f"kill {number:2}  {POINTS[target]}", flush=True)
-    if not _live(config, folder / "parts", None):
+    if not run_trainer(config, folder / "parts"):
         raise SystemExit(f"the training failed after its last kill, see {folder / 'parts.log'}")
     differences = compare_runs(folder / "whole", folder / "parts")
     if differences:
@@ -91,30 +91,43 @@ def soak(folder: Path, kills: int, seed: int = 0) -> Counter:
 
 def compare_runs(one: Path, other: Path) -> list[str]:
     """Name what is not the same, bit for bit, in two run folders: weights, state, metrics."""
-    ours, theirs = _arrays(one), _arrays(other)
-    differences = [name for name in ours.keys() | theirs.keys() if not _same(ours.get(name), theirs.get(name))]
-    if _metrics(one) != _metrics(other):
+    differences = compare_arrays(_read_state(one) | read_weights(one), _read_state(other) | read_weights(other))
+    if read_metrics(one) != read_metrics(other):
         differences.append("metrics.csv")
-    return sorted(differences)
+    return differences
 
 
-def _live(config: Path, run: Path, target: tuple[str, str, int, float] | None) -> bool:
-    """Start the trainer and let it run to its end, or to the target; return whether it came to its end."""
+def compare_arrays(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> list[str]:
+    """Name the arrays that are not the same, bit for bit, or not on both sides."""
+    return sorted(name for name in ours.keys() | theirs.keys() if not _same(ours.get(name), theirs.get(name)))
+
+
+def run_trainer(
+    config: Path, run: Path, target: tuple[str, str, int, float] | None = None, *, root: Path = ROOT
+) -> bool:
+    """Start the trainer of a checkout and let it run to its end, or to the target; return whether it came to its end.
+
+    Args:
+        config: the configuration.
+        run: the run folder; beside it `RUN.log` gets what the trainer prints.
+        target: where the trainer is killed: point, what the name of its file holds, which time, seconds after that.
+        root: the checkout.
+    """
     from_child, to_parent = os.pipe()
     from_parent, to_child = os.pipe()
     command = [
         sys.executable,
-        str(Path(__file__)),
+        str(root / "benchmarks" / "soak.py"),
         "--trainer",
         str(config),
         str(run),
         str(from_parent),
         str(to_parent),
     ]
-    environment = os.environ | {"TF_DETERMINISTIC_OPS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"TF_DETERMINISTIC_OPS": "1", "PYTHONPATH": str(root)}
     with run.with_suffix(".log").open("a") as log:
         trainer = subprocess.Popen(
-            command, pass_fds=(from_parent, to_parent), stdout=log, stderr=log, cwd=ROOT, env=environment
+            command, pass_fds=(from_parent, to_parent), stdout=log, stderr=log, cwd=root, env=environment
         )
     os.close(from_parent)
     os.close(to_parent)
@@ -183,10 +196,14 @@ def _train(config: str, run: str, from_parent: int, to_parent: int) -> None:
     main(["train", "--config", config, "--run", run])
 
 
-def _arrays(run: Path) -> dict[str, np.ndarray]:
-    """Read the newest state and both weights files."""
+def _read_state(run: Path) -> dict[str, np.ndarray]:
     with np.load(max(run.glob("state_*.npz"))) as state:
-        arrays = {f"state: {key}": state[key] for key in state.files if key not in ("progress", "paths")}
+        return {f"state: {key}": state[key] for key in state.files if key not in ("progress", "paths")}
+
+
+def read_weights(run: Path) -> dict[str, np.ndarray]:
+    """Read both weights files of a run folder."""
+    arrays: dict[str, np.ndarray] = {}
     for name in ("model.weights.h5", "last.weights.h5"):
         with h5py.File(run / name) as file:
             file.visititems(lambda key, item, name=name: _collect(arrays, f"{name}: {key}", item))
@@ -202,7 +219,8 @@ def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     return one is not None and other is not None and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
-def _metrics(run: Path) -> list[dict[str, str]]:
+def read_metrics(run: Path) -> list[dict[str, str]]:
+    """Read the row of every epoch, without times."""
     with (run / "metrics.csv").open() as file:
         return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 

@@ -105,7 +105,7 @@ def as_lvis(document: dict, *, version: str = "1.0") -> dict:
     for image in document["images"]:
         others = [category for category in classes if category not in present[image["id"]]]
         row = {key: image[key] for key in ("id", "height", "width")}
-        row["neg_category_ids"] = [others[(image["id"] + 7 * step) % len(others)] for step in range(3)]
+        row["neg_category_ids"] = [others[(image["id"] + 7 * step) % len(others)] for step in range(3 if others else 0)]
         row["not_exhaustive_category_ids"] = sorted(present[image["id"]])[::3]
         if version == "1.0":
             row["coco_url"] = f"http://images.cocodataset.org/images/{image['file_name']}"
