@@ -141,27 +141,21 @@ def centernet_losses(
     )
     num_objects = count_over_replicas(valid)
     points = read_points(targets["cells"])
-
-    def heatmap() -> Tensor:
-        ignored = find_ignored_cells(batch, config.num_classes)
-        return heatmap_loss(heatmap_logits, targets["heatmap"], ignored, num_objects)
-
-    def mask() -> Tensor:
-        l, g = assemble_masks(
-            points.get("local_shape_logits"),
-            outputs.get("saliency_logits"),
-            batch["boxes"],
-            batch["classes"],
-            mask_size=config.mask_size_train,
-            stride=config.stride,
-        )
-        return mask_loss(l, g, ops.cast(batch["masks"], "float32") / 255.0, valid, num_objects)
-
+    l, g = assemble_masks(
+        points.get("local_shape_logits"),
+        outputs.get("saliency_logits"),
+        batch["boxes"],
+        batch["classes"],
+        mask_size=config.mask_size_train,
+        stride=config.stride,
+    )
+    masks = ops.cast(batch["masks"], "float32") / 255.0
+    ignored = find_ignored_cells(batch, config.num_classes)
     losses = {
-        "heatmap": heatmap,
+        "heatmap": lambda: heatmap_loss(heatmap_logits, targets["heatmap"], ignored, num_objects),
         "offset": lambda: point_l1_loss(points["offset"], targets["offset"], valid, num_objects),
         "size": lambda: point_l1_loss(points["size"], targets["size"], valid, num_objects),
-        "mask": mask,
+        "mask": lambda: mask_loss(l, g, masks, valid, num_objects),
         "saliency": lambda: direct_saliency_loss(outputs["saliency_logits"], batch),
     }
     return compute_named(losses, config)
