@@ -42,8 +42,13 @@ def export_command(
     paths = own_images(run, loaded) if images is None else find_images([str(images)])
     formats = list(FORMATS) if format_ is Format.all else [format_.value]
     print(table_header())
-    export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
+    done = export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
     if "saved_model" in formats:
         kit = write_kit(to, to / VERSION, spread(paths, WARM_UP_IMAGES))
         print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
-    print(f"all within tolerance   {to / 'export.json'}")
+    if unmeasured := [row.path.name for row in done if row.parity is None]:
+        print(
+            "warning: the model finds nothing in the sample images, so that it was NOT MEASURED how far from Keras these "
+            f"are: {', '.join(unmeasured)}. Train longer, or pass --images DIR with objects that it knows"
+        )
+    print(f"{'the others' if unmeasured else 'all'} within tolerance   {to / 'export.json'}")

@@ -11,7 +11,7 @@ from centermask_keras.data.images import read_image
 from centermask_keras.data.shards import ImageFile
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.formats import THREADS, check_name, import_exporter
-from centermask_keras.export.parity import compare, find_rows
+from centermask_keras.export.parity import compare, find_rows, finds_objects
 from centermask_keras.export.record import Exported, write_record
 from centermask_keras.inference import load
 from centermask_keras.inference_config import to_inference_config
@@ -53,11 +53,14 @@ def export_run(
     canvases = [predictor.prepare(read_image(path))[0] for path in spread(images, CALIBRATION_IMAGES)]
     checked = spread(canvases, CHECKED_IMAGES)
     reference = find_rows(predictor, checked)
+    knows_images, has_rows = finds_objects(reference), any(len(rows["scores"]) for rows in reference)
     folder.mkdir(parents=True, exist_ok=True)
     done: list[Exported] = []
     for name, exporter in exporters.items():
         for precision, path in exporter(predictor.detector, description, folder, canvases).items():
-            parity = compare(reference, load(path, threads=THREADS), checked)
+            # Of a model that finds nothing, lower precisions choose other rows: there is nothing to compare.
+            measured = knows_images or (has_rows and precision == "fp32")
+            parity = compare(reference, load(path, threads=THREADS), checked) if measured else None
             done.append(Exported(name, precision, path, parity))
             progress(done[-1])
     write_record(folder, run, description, done)

@@ -109,30 +109,48 @@ def find_rows(predictor: Predictor, canvases: Sequence[np.ndarray]) -> list[Dete
     return [_rows(predictor.detect(canvas[None])) for canvas in canvases]
 
 
+def finds_objects(rows: Sequence[Detections]) -> bool:
+    """Return whether a predictor finds an object that scores `SCORE_THRESHOLD` or more in any image."""
+    return any((found["scores"] >= SCORE_THRESHOLD).any() for found in rows)
+
+
+def find_thresholds(reference: Sequence[Detections]) -> list[float]:
+    """Return from which score on the objects of each image are compared.
+
+    Of a model that finds nothing, one that was hardly trained, all rows but the last: which one that is may be decided
+    by the last digits.
+    """
+    if finds_objects(reference):
+        return [SCORE_THRESHOLD] * len(reference)
+    margin = TOLERANCES["fp32"].scores
+    return [float(rows["scores"].min(initial=1.0)) + margin for rows in reference]
+
+
 def compare(
     reference: Sequence[Detections],
     other: Predictor,
     canvases: Sequence[np.ndarray],
-    score_threshold: float = SCORE_THRESHOLD,
+    thresholds: Sequence[float] | None = None,
 ) -> Parity:
-    """Run a predictor on prepared images, one by one, and hold its objects against those of another one.
+    """Run a predictor on prepared images, one by one, and compare its objects with those of another one.
 
     Args:
         reference: what is right, for each image (see `find_rows`).
         other: what is compared.
         canvases: uint8 [H, W, 3] each.
-        score_threshold: objects of the reference and of the other one from this score on need a counterpart; the
-            counterpart may score less.
+        thresholds: for each image: objects of the reference and of the other one from this score on need a
+            counterpart; the counterpart may score less. By default those of `find_thresholds`.
 
     Raises:
-        CenterMaskError: the reference finds no object in any image: nothing can be compared.
+        CenterMaskError: the reference has no object to compare in any image.
     """
+    thresholds = find_thresholds(reference) if thresholds is None else thresholds
     threshold = other.config.eval.mask_threshold
     differences: list[tuple[float, float, float]] = []
     seconds: list[float] = []
     objects = other_class = lost = not_finite = 0
     prepared = None
-    for expected, canvas in zip(reference, canvases, strict=True):
+    for expected, canvas, score_threshold in zip(reference, canvases, thresholds, strict=True):
         if canvas.shape != prepared:
             other.detect(canvas[None])  # the first run of a size prepares
             prepared = canvas.shape
@@ -150,8 +168,8 @@ def compare(
         differences += [_differ(expected, i, received, j, threshold) for i, j in alike]
     if not objects:
         raise CenterMaskError(
-            f"expected objects that score {score_threshold} or more in the sample images, received none: nothing could "
-            "be compared. Pass --images with a folder of images that the model knows"
+            "expected objects in the sample images, received none: nothing could be compared. Pass --images with a "
+            "folder of images that the model knows"
         )
     boxes, scores, mask_iou = np.array(differences, float).reshape(-1, 3).T
     milliseconds = 1e3 * float(np.median(seconds))

@@ -21,6 +21,7 @@ from centermask_keras.packages import PACKAGES
 from centermask_keras.runtimes.description import Description, describe_input
 
 RECORD = "export.json"
+NOT_MEASURED = "not measured"
 VERSIONS_OF = ("tensorflow", "keras", "numpy", *(module for row in FORMATS.values() for module in row.modules))
 """Modules whose packages write and run exports."""
 FILES = {
@@ -82,13 +83,13 @@ class Exported:
         format: key of `FORMATS`.
         precision: `fp32`, `fp16`, `dynamic` or `int8`.
         path: where it is.
-        parity: how far it is from Keras.
+        parity: how far it is from Keras; None where that was not measured, as the model found nothing.
     """
 
     format: str
     precision: str
     path: Path
-    parity: Parity
+    parity: Parity | None
 
     @property
     def title(self) -> str:
@@ -98,7 +99,7 @@ class Exported:
     @property
     def faults(self) -> list[str]:
         """Say what is out of tolerance."""
-        return self.parity.faults(TOLERANCES[self.precision])
+        return self.parity.faults(TOLERANCES[self.precision]) if self.parity else []
 
 
 def write_record(folder: Path, run: Path, description: Description, done: Sequence[Exported]) -> None:
@@ -129,14 +130,19 @@ def _versions(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _file_record(exported: Exported, folder: Path) -> dict[str, Any]:
-    parity = exported.parity
-    figures = zip(parity.figures(worst=False), parity.figures(worst=True), strict=True)
-    boxes, scores, mask_iou = ({"mean": _finite(mean), "worst": _finite(worst)} for mean, worst in figures)
     return {
         "path": exported.path.relative_to(folder).as_posix(),
         "format": exported.format,
         "precision": exported.precision,
         "bytes": size_of(exported.path),
+        **(_parity_record(exported.parity) if exported.parity else {"parity": NOT_MEASURED}),
+    }
+
+
+def _parity_record(parity: Parity) -> dict[str, Any]:
+    figures = zip(parity.figures(worst=False), parity.figures(worst=True), strict=True)
+    boxes, scores, mask_iou = ({"mean": _finite(mean), "worst": _finite(worst)} for mean, worst in figures)
+    return {
         "objects": parity.objects,
         "objects_of_another_class": parity.other_class,
         "objects_lost": parity.lost,
@@ -176,19 +182,21 @@ def table_header() -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    rows = zip(cells, (width for _, width in COLUMNS), strict=True)
+    rows = zip(cells, (width for _, width in COLUMNS[: len(cells)]), strict=True)
     return "  ".join(cell.rjust(-width) if width < 0 else cell.ljust(width) for cell, width in rows)
 
 
 def table_row(exported: Exported) -> str:
     """Write one row of the table: worst cases of float32, means of lower precisions; classes and lost are counts."""
     parity, path = exported.parity, exported.path
+    name = f"{path.parent.name}/{path.name}" if path.is_dir() else path.name
+    file = (exported.title, name, f"{size_of(path) / 1e6:.1f} MB")
+    if parity is None:
+        return f"{_line(file)}  {NOT_MEASURED}"
     boxes, scores, mask_iou = parity.figures(worst=TOLERANCES[exported.precision].worst)
     return _line(
         (
-            exported.title,
-            f"{path.parent.name}/{path.name}" if path.is_dir() else path.name,
-            f"{size_of(path) / 1e6:.1f} MB",
+            *file,
             f"{boxes:.4f}",
             f"{scores:.0e}",
             f"{mask_iou:.4f}",

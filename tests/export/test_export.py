@@ -145,6 +145,28 @@ def test_the_command_fails_with_it(demo, tmp_path, onnx_only, strict, capsys):
     assert "ONNX fp32" in printed.out and "all within tolerance" not in printed.out
 
 
+def test_a_model_that_finds_nothing_is_exported_with_a_warning(demo, tmp_path, monkeypatch, capsys):
+    """Float32 is compared by its best rows; of lower precisions nothing is known, and that is said."""
+
+    def copy(detector, description, folder, canvases):
+        paths = {precision: folder / f"{folder.name}_{precision}.onnx" for precision in ("fp32", "int8")}
+        for path in paths.values():
+            shutil.copy(demo.files["ONNX fp32"].path, path)
+        return paths
+
+    monkeypatch.setattr(export, "import_exporter", lambda name: copy)
+    monkeypatch.setattr("centermask_keras.export.parity.SCORE_THRESHOLD", 1.0)
+    images, folder = demo.images["portrait"], tmp_path / "faint"
+    arguments = ["--format", "onnx", "--to", str(folder), "--images", str(images)]
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--run", str(demo.folder.parent / "run"), *arguments])
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "NOT MEASURED" in printed and "these are: faint_int8.onnx" in printed and "the others within" in printed
+    first, second = json.loads((folder / RECORD).read_text())["files"]
+    assert first["objects"] > 0 and second["parity"] == "not measured" and "objects" not in second
+
+
 def test_a_folder_is_named_wherever_it_is_seen_from(demo, tmp_path, onnx_only, monkeypatch):
     run, images = (demo.folder.parent / "run").resolve(), [demo.images["portrait"].resolve()]
     (tmp_path / "mine").mkdir()

@@ -5,7 +5,7 @@ import pytest
 
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.export.parity import TOLERANCES, compare, find_rows, match
+from centermask_keras.export.parity import TOLERANCES, compare, find_rows, finds_objects, match
 from centermask_keras.predictor import Predictor
 
 CANVASES = [np.zeros((128, 128, 3), np.uint8)] * 2
@@ -88,6 +88,22 @@ def test_every_fault_is_found_and_no_other(change, faults):
 def test_nothing_to_compare_is_the_fault_of_the_images():
     with pytest.raises(CenterMaskError, match="Pass --images"):
         compare(find_rows(Given(lose_all), CANVASES), Given(), CANVASES)
+
+
+def test_of_a_model_that_finds_nothing_all_rows_but_the_last_are_compared():
+    def faint(found):
+        found["scores"] *= 0.1
+
+    def without_the_last(found):
+        faint(found)
+        found["valid"][0, 3] = False
+
+    reference = find_rows(Given(faint), CANVASES)
+    assert not finds_objects(reference) and finds_objects(find_rows(Given(), CANVASES))
+    same = compare(reference, Given(without_the_last), CANVASES)
+    assert same.objects == 6 and not same.faults(TOLERANCES["fp32"])
+    moved = compare(reference, Given(lambda found: (faint(found), add("boxes", 0.1)(found))), CANVASES)
+    assert moved.faults(TOLERANCES["fp32"]) == ["boxes: expected within 0.05 px, received 0.1"]
 
 
 def test_lower_precisions_are_judged_by_their_means():
