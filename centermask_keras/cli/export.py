@@ -48,7 +48,7 @@ def export_command(
         print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
     if unmeasured := [row.path.name for row in done if row.parity is None]:
         print(
-            "warning: the model finds nothing in the sample images, so that it was NOT MEASURED how far from Keras these "
-            f"are: {', '.join(unmeasured)}. Train longer, or pass --images DIR with objects that it knows"
+            "warning: the model finds nothing in the sample images, so that it was NOT MEASURED how far from Keras "
+            f"these are: {', '.join(unmeasured)}. Train longer, or pass --images DIR with objects that it knows"
         )
     print(f"{'the others' if unmeasured else 'all'} within tolerance   {to / 'export.json'}")
