@@ -18,8 +18,8 @@ ELSEWHERE = ("make ", "git ", "pip ")  # of the environment, which these tests a
 
 def commands() -> list[str]:
     """Return the commands of the README's sections that use the package, in their order."""
-    blocks = re.findall(r"^```\n(.*?)^```", README[README.index("## Try it") :], flags=re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README[README.index("## Try it") :], flags=re.MULTILINE | re.DOTALL)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
     return [line for line in lines if not line.startswith(ELSEWHERE)]
 
 

@@ -119,7 +119,7 @@ def test_a_training_by_name_goes_to_the_run_folder_of_that_name(elsewhere, monke
         called.update(about=config.about, run_dir=run_dir, name=name)
         raise CenterMaskError("enough")
 
-    monkeypatch.setattr("centermask_keras.training.fit.train", train)
+    monkeypatch.setattr("centermask_keras.training.train.train", train)
     for name, run_dir in (("dla34", "runs/dla34"), ("ablations/1a_shape_size_24", "runs/1a_shape_size_24")):
         with pytest.raises(SystemExit):
             main(["train", "--config", name])

@@ -379,7 +379,7 @@ class WholeInput:
         self.config, self.variables = config, []
 
     def detect(self, images):
-        count, size = self.config.model.max_detections, self.config.model.mask_size_infer
+        count, size = self.config.max_detections, self.config.mask_size_infer
         height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
         box = tf.stack([0.0, 0.0, width, height])
         found = {"boxes": tf.tile(box[None, None], [1, count, 1]), "masks": tf.ones([1, count, size, size])}
@@ -393,7 +393,7 @@ def test_what_is_stored_decides_how_the_saved_model_shows_an_image_to_the_networ
     config = load_config(ROOT / "configs" / "demo.json", small)
     categories = [Category(index, f"class {index}") for index in range(config.model.num_classes)]
     written = Description(to_inference_config(config), categories).text()
-    served = ServedModel(WholeInput(config), parse_description(written, "file"))
+    served = ServedModel(WholeInput(config.model), parse_description(written, "file"))
     for hw in ((150, 90), (90, 150), (64, 64)):
         found = served.serving_default(tf.constant([encode(np.full((*hw, 3), 128, np.uint8), "PNG")]))
         transform, (height, width) = make_eval_transform(hw, config)
