@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from centermask_keras.export.formats import TITLES, TOGETHER
+from centermask_keras.export.formats import FORMATS
+from centermask_keras.extra.serving.client import GRPC_MODULES
 from centermask_keras.packages import PACKAGES, install_hint
-from centermask_keras.serving.client import GRPC_MODULES
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -34,5 +34,5 @@ def test_the_names_are_those_of_the_installed_packages(module):
 def test_the_modules_of_the_extras_are_packages_of_the_extras():
     extras = PROJECT["optional-dependencies"]
     known = {re.match(r"[\w-]+", text).group() for name in ("export", "serving") for text in extras[name]}
-    modules = {*GRPC_MODULES, *(module for name in TITLES for module in TOGETHER[name])}
+    modules = {*GRPC_MODULES, *(module for written in FORMATS.values() for module in written.modules)}
     assert {PACKAGES.get(module, module) for module in modules} - {"grpcio"} <= known
