@@ -1,4 +1,4 @@
-"""Shared fixtures: the folders of real images, reproducible random numbers, quiet TensorFlow.
+"""Shared fixtures: the folders of real images, processes and ports, reproducible random numbers, quiet TensorFlow.
 
 The real images are not part of the project. `CENTERMASK_DATA` names their folder; without it `../shared/data` beside
 the checkout is used. Tests that need a folder which is not there are skipped; one line at the end says how many.
@@ -9,8 +9,11 @@ With `CI` set (`.ci/run` sets it) a test that misses a package fails instead of 
 import gc
 import os
 import random
+import socket
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,44 @@ def nuclei_train() -> Path:
 def coco_eval_reference() -> Path:
     """COCO ground truth, results files and the published figures (`expected_stats.json`)."""
     return _data_folder("coco_eval_reference")
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start Python with arguments and variables of the environment; no process outlives the test."""
+    processes = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], list[int]]:
+    """Find ports of this machine that nobody listens on."""
+
+    def find(count: int) -> list[int]:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+        ports = [each.getsockname()[1] for each in sockets]
+        for each in sockets:
+            each.close()
+        return ports
+
+    return find
 
 
 @pytest.fixture(autouse=True)

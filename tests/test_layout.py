@@ -47,14 +47,16 @@ ORDER = (
     "training",
     "importers",
     "export",
-    "serving",
+    "extra",
     "demo",
     "cli",
     "__main__",
 )
 # Stages that only the detectors connect: none of them imports another one.
 INDEPENDENT = {"data", "backbones", "heads", "targets", "losses", "decode", "assemble"}
-TENSORFLOW_ALLOWED = {"data", "export", "serving", "training"}
+# What the core never loads: only these import it, inside of functions.
+MAY_IMPORT_EXTRA = {"cli", "training.distribution", "export.saved_model"}
+TENSORFLOW_ALLOWED = {"data", "export", "extra", "training"}
 TENSORFLOW_RUNTIME = {"runtimes.saved_model"}
 FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operations of TensorFlow under its backend
 USES_CV2 = {"_cv2"}
@@ -67,6 +69,7 @@ WITHOUT_KERAS |= {"runtimes.saved_model", "runtimes.tflite", "runtimes.onnx", "r
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 VAGUE_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
 
 
@@ -102,8 +105,27 @@ def entry(module: str) -> str:
     return module.partition(".")[0]
 
 
+def extra_imports(module: str, tree: ast.AST) -> set[str]:
+    """Name the modules of `extra` that a file imports inside of functions, where it may import any."""
+    if not {module, entry(module)} & MAY_IMPORT_EXTRA:
+        return set()
+    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    inside = {target for function in functions for target in own_imports(function)}
+    outside = {target for node in outside_of_functions(tree) for target in own_imports(node)}
+    return {target for target in inside - outside if entry(target) == "extra"}
+
+
+def outside_of_functions(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the import statements that run when a file is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not isinstance(node, FUNCTIONS):
+            yield from outside_of_functions(node)
+
+
 def test_rules_name_modules_that_exist():
-    allowed = TENSORFLOW_ALLOWED | TENSORFLOW_RUNTIME | FUSED | USES_CV2 | USES_JAX | USES_TORCH
+    allowed = MAY_IMPORT_EXTRA | TENSORFLOW_ALLOWED | TENSORFLOW_RUNTIME | FUSED | USES_CV2 | USES_JAX | USES_TORCH
     assert not ({*ORDER} | INDEPENDENT | WITHOUT_KERAS | allowed) - modules().keys()
 
 
@@ -113,10 +135,19 @@ def test_modules_import_only_what_stands_above_them():
         if not module:  # the package itself loads its public names lazily, by text
             continue
         assert entry(module) in ORDER, f"{module}: expected a place in ORDER"
-        for target in own_imports(tree):
+        for target in own_imports(tree) - extra_imports(module, tree):
             above = ORDER.index(entry(target)) < ORDER.index(entry(module))
             if entry(target) != entry(module) and not above:
                 wrong.append(f"{module} imports {target}")
+    assert not wrong
+
+
+def test_extra_is_imported_in_a_few_functions_only():
+    wrong = []
+    for module, tree in modules().items():
+        if entry(module) != "extra":
+            targets = {target for target in own_imports(tree) if entry(target) == "extra"}
+            wrong += [f"{module} imports {target}" for target in targets - extra_imports(module, tree)]
     assert not wrong
 
 
@@ -165,11 +196,10 @@ def test_every_module_with_a_function_is_imported_by_a_test():
     tested = set()
     for path in _test_files():
         tested |= own_imports(ast.parse(path.read_text(encoding="utf-8")))
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     untested = {
         module
         for module, tree in modules().items()
-        if module and module not in tested and any(isinstance(node, functions) for node in ast.walk(tree))
+        if module and module not in tested and any(isinstance(node, FUNCTIONS) for node in ast.walk(tree))
     }
     assert not untested
 

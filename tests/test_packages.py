@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from centermask_keras.export.formats import FORMATS
+from centermask_keras.extra.serving.client import GRPC_MODULES
 from centermask_keras.packages import PACKAGES, install_hint
-from centermask_keras.serving.client import GRPC_MODULES
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

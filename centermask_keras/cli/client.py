@@ -24,8 +24,8 @@ def client_command(
     """Find objects in images through a model server; writes what `predict` writes."""
     paths = find_images(inputs)
     out.mkdir(parents=True, exist_ok=True)
+    from centermask_keras.extra.serving.client import ServedPredictor, connect
     from centermask_keras.prediction_files import read_ids
-    from centermask_keras.serving.client import ServedPredictor, connect
 
     ids = read_ids(annotations, paths) if annotations else None
     predict_and_print(ServedPredictor(connect(url, deadline=deadline), batch_size=batch_size), paths, out, score, ids)

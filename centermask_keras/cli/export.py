@@ -35,8 +35,6 @@ def export_command(
     start_backend()
     from centermask_keras.export.export import export_run, spread
     from centermask_keras.export.record import table_header, table_row
-    from centermask_keras.export.saved_model import VERSION
-    from centermask_keras.serving.kit import WARM_UP_IMAGES, write_kit
 
     loaded = load_config(run / "config.json", set_)
     paths = own_images(run, loaded) if images is None else find_images([str(images)])
@@ -44,6 +42,9 @@ def export_command(
     print(table_header())
     done = export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))
     if "saved_model" in formats:
+        from centermask_keras.export.saved_model import VERSION
+        from centermask_keras.extra.serving.kit import WARM_UP_IMAGES, write_kit
+
         kit = write_kit(to, to / VERSION, spread(paths, WARM_UP_IMAGES))
         print(f"for TensorFlow Serving   {', '.join(str(path) for path in kit)}")
     if unmeasured := [row.path.name for row in done if row.parity is None]:

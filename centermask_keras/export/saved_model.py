@@ -13,9 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from centermask_keras.detectors import CenterMask
-from centermask_keras.export.canvas import make_keep, make_letterbox, make_turned, to_original, warp
-from centermask_keras.export.id_map import paint_id_map
-from centermask_keras.export.image_files import read_image
 from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Description
 from centermask_keras.structures import Detections
@@ -71,6 +68,8 @@ class ServedModel(tf.Module):
         return {**found, "masks": tf.cast(tf.round(found["masks"] * 255.0), tf.uint8)}
 
     def _id_map(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        from centermask_keras.extra.in_graph.id_map import paint_id_map
+
         found = self._find(image_bytes)
         shown = found["valid"] & (found["scores"] >= SCORE_THRESHOLD)
 
@@ -83,6 +82,8 @@ class ServedModel(tf.Module):
 
     def _find(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Find the objects of image files: boxes in original pixels, zeros where a file is not readable."""
+        from centermask_keras.extra.in_graph.canvas import to_original
+
         find = self._find_at_one_size if self._config.eval.resize == "letterbox" else self._find_one_by_one
         found = find(image_bytes)
         readable = tf.equal(found["error"], "")
@@ -95,6 +96,9 @@ class ServedModel(tf.Module):
         return found
 
     def _find_at_one_size(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        from centermask_keras.extra.in_graph.canvas import make_letterbox, warp
+        from centermask_keras.extra.in_graph.image_files import read_image
+
         canvas_hw = self._config.data.input_hw
 
         def read(contents: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -110,6 +114,9 @@ class ServedModel(tf.Module):
 
     def _find_one_by_one(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Run each image at its own size; what an image gives does not depend on its neighbours."""
+        from centermask_keras.extra.in_graph.canvas import make_keep, make_turned, warp
+        from centermask_keras.extra.in_graph.image_files import read_image
+
         resize, multiple = self._config.eval.resize, self._config.model.input_multiple
         limit = image_limit(self._config)
 

@@ -24,7 +24,6 @@ from centermask_keras.config import Config
 from centermask_keras.data.rows import Share
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.ops.replicas import sum_over_replicas
-from centermask_keras.training.workers import COLLECTIVE_ERRORS, connect_workers
 
 
 @dataclass(frozen=True)
@@ -160,20 +159,14 @@ def start_replicas(config: Config, name: str) -> Iterator[Replicas]:
 
 @contextmanager
 def _workers(name: str) -> Iterator[Replicas]:
-    """Train with other processes; an error of the collectives becomes one that says who was lost."""
+    """Train with other processes."""
+    from centermask_keras.extra.workers.connect import connect_workers, watch_workers
+
     strategy, worker, workers, watch = connect_workers(name)
     replicas = Replicas(strategy.num_replicas_in_sync, strategy, worker, workers)
-    watch.start()
-    try:
+    with watch_workers(watch):
         yield replicas
         replicas.wait()  # the chief writes at the end: TensorFlow takes those who leave before for lost
-    except COLLECTIVE_ERRORS as error:
-        raise CenterMaskError(
-            f"expected all {workers} workers until the end; {watch.explain(error)}. Start all of them again with "
-            "the same command: they continue from the last saved state"
-        ) from None
-    finally:
-        watch.close()
 
 
 @cache

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from centermask_keras.export.image_files import NO_IMAGE
+from centermask_keras.extra.in_graph.image_files import NO_IMAGE
 
 SOURCE = Path(__file__).with_name("run_saved_model.cc")
 

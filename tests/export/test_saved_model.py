@@ -4,12 +4,12 @@ import io
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from extra.in_graph.file_case import encode, read_compiled
 from PIL import Image
 
 from centermask_keras.config import load_config
@@ -18,20 +18,17 @@ from centermask_keras.data.preprocess import preprocess_image
 from centermask_keras.data.transform import make_eval_transform
 from centermask_keras.data.transform import make_keep as make_keep_numpy
 from centermask_keras.data.transform import make_letterbox as make_letterbox_numpy
-from centermask_keras.export.canvas import make_keep, make_letterbox, make_turned, to_original, warp
-from centermask_keras.export.id_map import paint_id_map
-from centermask_keras.export.image_files import (
+from centermask_keras.export.parity import match
+from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS, ServedModel
+from centermask_keras.extra.in_graph.canvas import make_keep, make_letterbox, warp
+from centermask_keras.extra.in_graph.image_files import (
     ANIMATED,
     BAD_HEADER,
     BAD_PIXELS,
     NO_IMAGE,
     OTHER_BMP,
-    attempt,
     too_large,
 )
-from centermask_keras.export.image_files import read_image as read_in_graph
-from centermask_keras.export.parity import match
-from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS, ServedModel
 from centermask_keras.geometry.transform import apply_to_boxes, invert
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.masks import paste_mask
@@ -152,23 +149,6 @@ def test_id_map_is_the_pasted_masks_on_top_of_each_other(demo, loaded):
     assert len(np.unique(tf.io.decode_png(found["id_map_bytes"][0], dtype=tf.uint16))) > 5
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5])
-def test_painting_equals_pasting(threshold):
-    rng = np.random.default_rng(0)
-    corners = rng.uniform(-20, 90, (12, 2)).astype("float32")
-    boxes = np.concatenate([corners, corners + rng.uniform(0.2, 60, (12, 2)).astype("float32")], axis=1)
-    masks = rng.random((12, 9, 9), np.float32)
-    shown = np.arange(12) != 3
-    painted = paint_id_map(boxes, masks, shown, tf.constant([70, 100]), threshold=threshold).numpy()[..., 0]
-    expected = np.zeros((70, 100), int)
-    for row in range(11, -1, -1):
-        crop, (top, left) = paste_mask(masks[row], boxes[row], (70, 100), threshold)
-        if shown[row]:
-            expected[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = row + 1
-    assert (painted != expected).mean() < 1e-3  # float32 here, float64 there: pixels exactly at the threshold
-    assert len(np.unique(expected)) > 8
-
-
 @pytest.mark.parametrize("signature", ["serving_default", "id_map"])
 def test_an_empty_batch_gives_empty_results(demo, loaded, signature):
     assert all(len(value) == 0 for value in run(loaded(demo), signature, []).values())
@@ -179,12 +159,6 @@ def test_an_empty_batch_of_tensors_gives_empty_results(demo, loaded):
     assert {name: len(value) for name, value in found.items()} == dict.fromkeys(
         ("boxes", "scores", "classes", "valid", "masks"), 0
     )
-
-
-def encode(image: np.ndarray, file_format: str, **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, file_format, **options)
-    return file.getvalue()
 
 
 def other_bmp(bits: int, compression: int) -> bytes:
@@ -275,13 +249,6 @@ def test_damaged_files_do_no_harm(request, loaded, suffix, name, count):
     assert exchanged >= count // 2 and flagged >= count // 10  # the others are sound files of other pixels
 
 
-def test_a_row_of_pixels_is_as_large_as_the_rows_that_it_is_padded_to():
-    content = encode(np.zeros((1, 40, 3), np.uint8), "PNG")
-    assert read_in_graph(tf.constant(content), most_pixels=32 * 64, multiple=32)[1].numpy() == b""
-    refused = read_in_graph(tf.constant(content), most_pixels=32 * 64 - 1, multiple=32)[1].numpy().decode()
-    assert refused == too_large(32 * 64 - 1, 32) and "in multiples of 32" in refused
-
-
 @pytest.mark.slow
 def test_images_at_their_own_size_have_a_lower_limit(nuclei, loaded):
     """A header of 4097 x 4096 pixels is enough: the network never sees them. With letterbox they may follow."""
@@ -289,87 +256,6 @@ def test_images_at_their_own_size_have_a_lower_limit(nuclei, loaded):
     png[16:24] = (4097).to_bytes(4, "big") + (4096).to_bytes(4, "big")
     (error,) = run(loaded(nuclei), "serving_default", [bytes(png)])["error"]
     assert error.decode() == too_large(MOST_KEPT_PIXELS, 32) and 4097 * 4096 < MOST_PIXELS
-
-
-def formats():
-    rng = np.random.default_rng(3)
-    image = np.asarray(Image.fromarray(rng.integers(0, 256, (6, 10, 3), np.uint8)).resize((61, 43)))
-    picture = Image.fromarray(image)
-    for mode, suffix in [
-        *[("RGB", suffix) for suffix in ("JPEG", "PNG", "BMP", "WEBP")],
-        *[("L", suffix) for suffix in ("JPEG", "PNG", "BMP")],
-        *[("P", suffix) for suffix in ("PNG", "BMP")],
-        *[("RGBA", suffix) for suffix in ("PNG", "BMP", "WEBP")],
-        ("1", "PNG"),
-        ("I;16", "PNG"),
-        ("CMYK", "JPEG"),
-    ]:
-        converted = picture.convert(mode) if mode != "I;16" else None
-        if mode == "I;16":
-            converted = Image.fromarray(rng.integers(0, 1 << 16, (43, 61), np.uint16))
-        if mode == "RGBA":
-            converted.putalpha(90)
-        file = io.BytesIO()
-        converted.save(file, suffix)
-        yield pytest.param(file.getvalue(), id=f"{mode}-{suffix}")
-    yield pytest.param(encode(np.asarray(picture.convert("LA")), "PNG"), id="LA-PNG")
-    yield pytest.param(encode(image, "JPEG", progressive=True), id="progressive-JPEG")
-    file = io.BytesIO()
-    picture.convert("P").save(file, "PNG", transparency=3)
-    yield pytest.param(file.getvalue(), id="transparent-palette-PNG")
-    file = io.BytesIO()
-    picture.save(file, "PNG", save_all=True, append_images=[Image.new("RGB", picture.size, "red")])
-    yield pytest.param(file.getvalue(), id="animated-PNG")
-    top_down = bytearray(encode(image[::-1], "BMP"))
-    top_down[22:26] = (-43).to_bytes(4, "little", signed=True)
-    yield pytest.param(bytes(top_down), id="top-down-BMP")
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = 6
-    plain = encode(image, "JPEG", exif=exif)
-    for count in (1, 3):
-        filled = plain.replace(b"\xff\xe1", b"\xff" * count + b"\xff\xe1", 1)
-        assert len(filled) == len(plain) + count
-        yield pytest.param(filled, id=f"filled-{count}-JPEG")
-    for suffix in ("JPEG", "PNG", "WEBP"):
-        for orientation in range(1, 9):
-            exif = Image.Exif()
-            exif[EXIF_ORIENTATION] = orientation
-            yield pytest.param(encode(image, suffix, exif=exif), id=f"{suffix}-{orientation}")
-
-
-read_compiled = tf.function(
-    partial(read_in_graph, most_pixels=MOST_PIXELS), input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-)
-
-
-@pytest.mark.parametrize("content", list(formats()))
-def test_the_graph_reads_files_as_the_library_does(content):
-    image, error = read_compiled(content)
-    expected = decode_image(content, "file")
-    assert error.numpy() == b""
-    assert image.shape == expected.shape
-    assert np.abs(image.numpy().astype(int) - expected).max() <= 1 and expected.std() > 20
-
-
-@pytest.mark.parametrize("canvas_hw", [(128, 128), (64, 160)])
-@pytest.mark.parametrize("hw", [(1, 200), (200, 1), (90, 150), (128, 128), (33, 257), (500, 20)])
-def test_letterbox_is_that_of_the_pipeline(hw, canvas_hw):
-    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
-    transform = make_letterbox(tf.constant(hw), canvas_hw).numpy()
-    np.testing.assert_array_equal(transform, make_letterbox_numpy(hw, canvas_hw))
-    canvas = warp(tf.constant(image), tf.constant(transform), canvas_hw).numpy()
-    expected = preprocess_image(image, transform, canvas_hw)
-    assert np.abs(canvas.astype(int) - expected).max() <= 1
-
-
-@pytest.mark.parametrize("hw", [(1, 200), (150, 90), (128, 128), (96, 64)])
-@pytest.mark.parametrize("canvas_hw", ["[96, 128]", "[128, 96]", "[128, 128]"])
-def test_turned_is_that_of_the_pipeline(hw, canvas_hw):
-    config = load_config(ROOT / "configs" / "demo.json", [f"data.input_hw={canvas_hw}", *TURNED])
-    transform, canvas = make_turned(tf.constant(hw), config.data.input_hw)
-    expected, expected_hw = make_eval_transform(hw, config)
-    np.testing.assert_array_equal(transform, expected)
-    assert tuple(canvas.numpy()) == expected_hw
 
 
 class WholeInput:
@@ -400,49 +286,6 @@ def test_what_is_stored_decides_how_the_saved_model_shows_an_image_to_the_networ
         expected = apply_to_boxes(invert(transform), np.array([[0, 0, width, height]], np.float32))
         np.testing.assert_allclose(found["boxes"][0], expected, rtol=1e-6)
         assert found["image_hw"][0].numpy().tolist() == list(hw)
-
-
-@pytest.mark.parametrize("hw", [(1, 200), (90, 150), (64, 96)])
-def test_keep_is_that_of_the_pipeline(hw):
-    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
-    transform, canvas_hw = make_keep(tf.constant(hw), 32)
-    expected, expected_hw = make_keep_numpy(hw, 32)
-    np.testing.assert_array_equal(transform, expected)
-    assert tuple(canvas_hw.numpy()) == expected_hw
-    np.testing.assert_array_equal(
-        warp(tf.constant(image), transform, canvas_hw), preprocess_image(image, expected, expected_hw)
-    )
-
-
-def test_boxes_come_back_as_in_the_pipeline():
-    transform = np.array([[0.5, 0.25, 3.0, 0.0], [2.0, 2.0, 0.0, 7.0]])
-    boxes = np.random.default_rng(0).uniform(0, 100, (2, 5, 4)).astype("float32")
-    boxes[..., 2:] += boxes[..., :2]
-    expected = [apply_to_boxes(invert(t), b) for t, b in zip(transform, boxes, strict=True)]
-    np.testing.assert_allclose(to_original(tf.constant(boxes), tf.constant(transform)), expected, rtol=1e-5)
-
-
-def test_attempt_falls_back_where_an_operation_fails():
-    @tf.function(autograph=False)
-    def read(text):
-        return attempt(lambda: tf.strings.to_number(text, tf.int64), tf.constant(-1, tf.int64))
-
-    assert read(b"12").numpy() == 12 and read(b"x").numpy() == -1
-
-
-def test_long_images_take_no_more_memory_than_they_have_pixels():
-    """A row of 4 million pixels on 512 rows of canvas would be 25 GB if the rows were made first."""
-    for hw in ((1, 1 << 22), (1 << 22, 1)):
-        transform = make_letterbox(tf.constant(hw), (512, 512))
-        assert warp(tf.fill([*hw, 3], tf.constant(200, tf.uint8)), transform, (512, 512)).numpy().max() == 200
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_a_box_that_is_not_finite_is_not_painted(value):
-    boxes = np.float32([[2, 2, 8, 8], [value, 1, 9, 9], [4, 4, 4, 9]])
-    masks = np.ones((3, 4, 4), np.float32)
-    painted = paint_id_map(boxes, masks, np.ones(3, bool), tf.constant([12, 12]), threshold=0.5).numpy()
-    assert set(np.unique(painted)) == {0, 1} and (painted == 1).sum() == 36
 
 
 WITHOUT_KERAS = """

@@ -3,9 +3,7 @@
 import itertools
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,44 +205,6 @@ def tiny(monkeypatch, tmp_path) -> Tiny:
     monkeypatch.setattr(callbacks, "evaluate_model", project.evaluate_model)
     monkeypatch.setattr(tensorboard, "draw_examples", lambda *_, count: np.zeros((8, 8, 3), np.uint8))
     return project
-
-
-@pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start Python with arguments and variables of the environment; no process outlives the test."""
-    processes = []
-
-    def start(*arguments: str, **environment: str) -> subprocess.Popen:
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def free_ports() -> Callable[[int], list[int]]:
-    """Find ports of this machine that nobody listens on."""
-
-    def find(count: int) -> list[int]:
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-        ports = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
-        return ports
-
-    return find
 
 
 @pytest.fixture

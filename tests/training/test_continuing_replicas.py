@@ -11,7 +11,7 @@ import pytest
 from run_files import DEADLINE, data_paths, finish, metrics_of, state_of
 
 from centermask_keras.data.shapes import make_shapes
-from centermask_keras.training import workers
+from centermask_keras.extra.workers import connect
 
 CASE = Path(__file__).with_name("train_case.py")
 STEPS = 10  # per epoch
@@ -103,7 +103,7 @@ def test_workers_that_are_killed_or_preempted_continue(shapes, tmp_path, spawn, 
         pair[lost].send_signal(signal.SIGKILL)
         begin = time.monotonic()
         text = finish(pair[1 - lost], 2)
-        assert time.monotonic() - begin < LOST_SECONDS + OWN_SECONDS < workers.LOST_SECONDS + OWN_SECONDS
+        assert time.monotonic() - begin < LOST_SECONDS + OWN_SECONDS < connect.LOST_SECONDS + OWN_SECONDS
         assert f"worker {lost} (127.0.0.1:" in text and "Start all of them again" in text
         step = step_of(parts)
     pair = start(parts)

@@ -2,7 +2,7 @@
 
 `python train_case.py RUN DEVICES KEY=VALUE...`. The backend comes from `KERAS_BACKEND`, the workers from `TF_CONFIG`;
 the clock that saves by minutes go by is `CLOCK_RATE` times as fast as it should be; `START_SECONDS`, `LOST_SECONDS`
-and `HEARTBEAT_SECONDS` are those of `workers.py`. A `CenterMaskError` goes to standard error and ends the
+and `HEARTBEAT_SECONDS` are those of `extra/workers/connect.py`. A `CenterMaskError` goes to standard error and ends the
 process as in the command.
 """
 
@@ -25,13 +25,14 @@ if __name__ == "__main__":
 
     from centermask_keras.config import load_config
     from centermask_keras.errors import CenterMaskError, InterruptedTraining
-    from centermask_keras.training import checkpoints, fit, workers
+    from centermask_keras.extra.workers import connect
+    from centermask_keras.training import checkpoints, fit
     from centermask_keras.training.train import train
 
     fit.build_detector = build_tiny
     rate = float(os.environ.get("CLOCK_RATE", 1))
     for name in ("START_SECONDS", "LOST_SECONDS", "HEARTBEAT_SECONDS"):
-        setattr(workers, name, int(os.environ.get(name, getattr(workers, name))))
+        setattr(connect, name, int(os.environ.get(name, getattr(connect, name))))
     checkpoints.time = SimpleNamespace(perf_counter=lambda: rate * time.perf_counter())
     try:
         train(load_config(DEMO, overrides), name="case", run_dir=run)

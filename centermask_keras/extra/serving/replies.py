@@ -1,6 +1,6 @@
 """What a model server answers, checked before it is used: a server may hold any model.
 
-Stage: serving. Filled by `rest` and `grpc`, read by `client`.
+Stage: extra. Filled by `rest` and `grpc`, read by `client`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.training.rendezvous import meet, split_address
+from centermask_keras.extra.workers.rendezvous import meet, split_address
 
 SECONDS = 2
 

@@ -5,15 +5,15 @@ import time
 
 import numpy as np
 import pytest
-from serving.stand_in import GrpcServer, NotReady, RestServer
+from extra.serving.stand_in import GrpcServer, NotReady, RestServer
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ImageError, ServingError
+from centermask_keras.extra.serving.client import ServedPredictor, connect
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.objects import Category
 from centermask_keras.runtimes.description import Description
-from centermask_keras.serving.client import ServedPredictor, connect
 
 CONFIG = "saved_models/nuclei/config.json"
 K, M = 3, 8
@@ -234,8 +234,8 @@ def test_a_reply_with_masks_of_several_sizes_is_refused(image):
 
 
 def test_replies_beyond_the_limit_are_refused(image):
-    from centermask_keras.serving.grpc import GrpcConnection
-    from centermask_keras.serving.rest import RestConnection
+    from centermask_keras.extra.serving.grpc import GrpcConnection
+    from centermask_keras.extra.serving.rest import RestConnection
 
     for server, kind in ((RestServer, RestConnection), (GrpcServer, GrpcConnection)):
         with server(answer) as url:

@@ -1,8 +1,8 @@
 """Workers: processes on several machines that train together, and what is said when one is missing.
 
-Stage: training. `TF_CONFIG` or Slurm tells each worker who it is and where the others are. They meet before TensorFlow
-starts (`rendezvous.py`). While they train, TensorFlow waits for one that died without an end and without a word; a
-thread that knocks at the ports of the others puts that right.
+Stage: extra, for `training/distribution.py`. `TF_CONFIG` or Slurm tells each worker who it is and where the others
+are. They meet before TensorFlow starts (`rendezvous.py`). While they train, TensorFlow waits for one that died without
+an end and without a word; a thread that knocks at the ports of the others puts that right.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import tensorflow as tf
 from tensorflow.python.eager import context as eager_context  # has no public name
 
 from centermask_keras.errors import CenterMaskError, ConfigError
-from centermask_keras.training.rendezvous import meet, split_address
+from centermask_keras.extra.workers.rendezvous import meet, split_address
 
 START_SECONDS = 300
 """For all workers to come: programs start at different speeds."""
@@ -131,6 +133,25 @@ def connect_workers(name: str) -> tuple[tf.distribute.MultiWorkerMirroredStrateg
     tasks = {f"/job:{job}/replica:0/task:{index}": number for (job, index), number in numbers.items()}
     watch = Watch({number: address for number, address in enumerate(addresses) if number != worker}, tasks)
     return _start(resolver), worker, len(addresses), watch
+
+
+@contextmanager
+def watch_workers(watch: Watch) -> Iterator[None]:
+    """Watch the other workers as long as the context lasts.
+
+    Raises:
+        CenterMaskError: instead of an error of the collectives; says who was lost.
+    """
+    watch.start()
+    try:
+        yield
+    except COLLECTIVE_ERRORS as error:
+        raise CenterMaskError(
+            f"expected all {len(watch.peers) + 1} workers until the end; {watch.explain(error)}. Start all of them "
+            "again with the same command: they continue from the last saved state"
+        ) from None
+    finally:
+        watch.close()
 
 
 def _check_addresses(addresses: list[str]) -> None:

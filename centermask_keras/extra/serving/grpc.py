@@ -1,6 +1,6 @@
 """Ask a model server over gRPC: grpc://HOST:8500/NAME, or grpcs:// behind a proxy with TLS.
 
-Stage: serving. Masks travel as bytes, a quarter of their size as JSON. Needs `tensorflow-serving-api` (the extra
+Stage: extra. Masks travel as bytes, a quarter of their size as JSON. Needs `tensorflow-serving-api` (the extra
 `serving`).
 """
 
@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from centermask_keras.errors import ServingError
-from centermask_keras.serving.replies import MEBIBYTE, OUTPUTS
+from centermask_keras.extra.serving.replies import MEBIBYTE, OUTPUTS
 
 MOST_BYTES = 512 * MEBIBYTE
 """Of one reply. 400 masks of 64 x 64 are 1.6 MiB."""

@@ -1,6 +1,6 @@
 """A model server as a predictor: files are sent as they are, objects come back in original pixels.
 
-Stage: serving.
+Stage: extra.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from centermask_keras._cv2 import cv2
 from centermask_keras.data.images import decode_image
 from centermask_keras.errors import ImageError, ServingError
+from centermask_keras.extra.serving.replies import check_reply
 from centermask_keras.geometry.transform import IDENTITY
 from centermask_keras.objects import Result, to_objects
 from centermask_keras.packages import install_hint
 from centermask_keras.predictor import ImageLike, Predictor, check_array
 from centermask_keras.runtimes.description import parse_description
-from centermask_keras.serving.replies import check_reply
 
 DEADLINE = 60.0  # seconds; the first request after a start without warm-up builds the graph
 GRPC_MODULES = ("grpc", "tensorflow_serving")
@@ -57,10 +57,10 @@ def connect(url: str, *, deadline: float = DEADLINE) -> Connection:
         raise ServingError(url, FORMS, f"the scheme {scheme!r}")
     try:
         if scheme in ("grpc", "grpcs"):
-            from centermask_keras.serving.grpc import GrpcConnection
+            from centermask_keras.extra.serving.grpc import GrpcConnection
 
             return GrpcConnection(url, deadline=deadline)
-        from centermask_keras.serving.rest import RestConnection
+        from centermask_keras.extra.serving.rest import RestConnection
 
         return RestConnection(url, deadline=deadline)
     except ModuleNotFoundError as error:

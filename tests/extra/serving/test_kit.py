@@ -9,7 +9,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.serving.kit import BATCH_SIZES, write_kit
+from centermask_keras.extra.serving.kit import BATCH_SIZES, write_kit
 
 Field = descriptor_pb2.FieldDescriptorProto
 

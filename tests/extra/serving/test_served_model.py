@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from extra.serving.stand_in import GrpcServer, RestServer, answer_with
 from project_files import files_in
-from serving.stand_in import GrpcServer, RestServer, answer_with
 
 from centermask_keras.cli import main
 from centermask_keras.export.saved_model import export_saved_model
+from centermask_keras.extra.serving.client import ServedPredictor, connect
 from centermask_keras.inference import load
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.runtimes.description import Description
-from centermask_keras.serving.client import ServedPredictor, connect
 
 MODEL = "saved_models/nuclei"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from centermask_keras.errors import ServingError
-from centermask_keras.serving.replies import OUTPUTS, check_reply
+from centermask_keras.extra.serving.replies import OUTPUTS, check_reply
 
 B, K, M = 2, 3, 4
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from project_files import ROOT
 from run_files import data_paths, finish
 
 from centermask_keras.data.shapes import make_shapes
 from centermask_keras.errors import ConfigError
-from centermask_keras.training import workers
-from centermask_keras.training.workers import Watch, connect_workers
+from centermask_keras.extra.workers import connect
+from centermask_keras.extra.workers.connect import Watch, connect_workers
 
-CASE = str(Path(__file__).with_name("replica_case.py"))
-TRAIN_CASE = str(Path(__file__).with_name("train_case.py"))
+TRAINING = ROOT / "tests" / "training"
+CASE = str(TRAINING / "replica_case.py")
+TRAIN_CASE = str(TRAINING / "train_case.py")
 STEPS = 20
 TOLERANCE = 1e-5  # of the weights' norm: sums of float32 in another order
 
@@ -100,17 +102,17 @@ def test_slurm_names_the_workers(monkeypatch):
     variables = {"PROCID": 1, "STEP_NUM_TASKS": 2, "STEP_TASKS_PER_NODE": "1(x2)", "STEP_NODELIST": "node[3-4]"}
     for name, value in variables.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
-    resolver = workers._find_cluster("mine.json")
+    resolver = connect._find_cluster("mine.json")
     assert resolver.cluster_spec().as_dict() == {"worker": ["node3:8888", "node4:8888"]}
     assert (resolver.task_type, resolver.task_id) == ("worker", 1)
 
 
 def test_the_watch_tells_who_does_not_answer(monkeypatch):
-    monkeypatch.setattr(workers, "KNOCK_SECONDS", 0.05)
-    monkeypatch.setattr(workers, "LOST_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "KNOCK_SECONDS", 0.05)
+    monkeypatch.setattr(connect, "LOST_SECONDS", 0.2)
     given_up = []
     context = type("Context", (), {"abort_collective_ops": lambda self, code, message: given_up.append(message)})
-    monkeypatch.setattr(workers.eager_context, "context", context)
+    monkeypatch.setattr(connect.eager_context, "context", context)
     with socket.create_server(("127.0.0.1", 0)) as server:
         watch = Watch({0: f"127.0.0.1:{server.getsockname()[1]}"})
         assert watch.missing() == []
@@ -145,7 +147,7 @@ The tasks have crashed. Check the task logs for an earlier error"""
 )
 def test_what_tensorflow_says_of_a_frozen_worker_is_made_readable(reason, expected, monkeypatch):
     """Its port still answers; behind a chief the first task called worker is the second worker."""
-    monkeypatch.setattr(workers, "_answers", lambda address: True)
+    monkeypatch.setattr(connect, "_answers", lambda address: True)
     tasks = {"/job:chief/replica:0/task:0": 0, "/job:worker/replica:0/task:1": 2}
     watch = Watch({0: "a:1", 2: "b:1"}, tasks)
     error = tf.errors.InternalError(None, None, ABORTED.format(reason=reason))

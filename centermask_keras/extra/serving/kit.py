@@ -1,6 +1,6 @@
 """What TensorFlow Serving reads beside a SavedModel: configurations, a compose file, warm-up requests.
 
-Stage: serving. Everything is written into the folder of the export, so that it can be copied to a server as it is:
+Stage: extra. Everything is written into the folder of the export, so that it can be copied to a server as it is:
 
     NAME/1/                                           the SavedModel
     NAME/1/assets.extra/tf_serving_warmup_requests    requests that the server runs before it answers any

@@ -1,6 +1,6 @@
 """Workers meet before TensorFlow starts, which waits for a missing one for ever and lets no signal through.
 
-Stage: training. Plain sockets on the ports that TensorFlow takes over afterwards: the first worker listens, the others
+Stage: extra. Plain sockets on the ports that TensorFlow takes over afterwards: the first worker listens, the others
 tell it who they are, and all get its verdict.
 """
 

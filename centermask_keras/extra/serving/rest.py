@@ -1,6 +1,6 @@
 """Ask a model server over its REST interface: http://HOST:8501/v1/models/NAME.
 
-Stage: serving. Source: the REST interface of TensorFlow Serving (row format, bytes as {"b64": ...}).
+Stage: extra. Source: the REST interface of TensorFlow Serving (row format, bytes as {"b64": ...}).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as ServerTimeout
 
 from centermask_keras.errors import ServingError
-from centermask_keras.serving.replies import MEBIBYTE, OUTPUTS
+from centermask_keras.extra.serving.replies import MEBIBYTE, OUTPUTS
 
 MOST_BYTES = 128 * MEBIBYTE
 """Of one reply: as Python numbers it is ten times larger. 400 masks of 64 x 64 are about 6.5 MiB."""

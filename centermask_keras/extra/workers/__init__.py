@@ -1,0 +1,1 @@
+"""Training on several machines. Tested with processes of one machine."""
