@@ -14,8 +14,8 @@ from centermask_keras.predictor import Predictor
 from centermask_keras.structures import Detections
 
 LAST_DIGITS = 1e-4
-"""What runtimes may differ by in scores and mask probabilities. A model that was hardly trained has many of these at the
-limits where something is decided, which says nothing about a file."""
+"""What runtimes may differ by in scores and mask probabilities. A model that was hardly trained has many of these at
+the limits where something is decided, which says nothing about a file."""
 SAME_BOX = 0.5
 """IoU of two boxes that are the same object."""
 
