@@ -25,12 +25,12 @@ demo:  ## generate shapes, train a small CenterMask on the CPU, evaluate it, dra
 test: $(READY)  ## run the fast tests
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# A process for each folder: TensorFlow keeps the memory of the largest network that a process has run.
+# A process for each folder: TensorFlow keeps the memory of the largest network that a process has run. Two at a time, as
+# one keeps little more than a core busy; the trainings, which take longest, come first. A folder prints when it is done.
 test-slow: $(READY)  ## run the slow tests
-	@failed=; for part in $$(grep -rl --include 'test_*.py' mark.slow tests/* | cut -d/ -f1,2 | sort -u); do \
-	  echo "== $$part"; \
-	  .venv/bin/python -m pytest -m slow --durations 5 "$$part" || failed="$$failed $$part"; \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+	@grep -rl --include 'test_*.py' mark.slow tests/* | cut -d/ -f1,2 | sort -ru | xargs -P 2 -I PART sh -c \
+	  'log=$$(mktemp); .venv/bin/python -m pytest -m slow --durations 5 PART > "$$log" 2>&1; status=$$?; \
+	  echo "== PART"; cat "$$log"; rm "$$log"; [ $$status -eq 0 ] || echo "failed: PART"; exit $$status'
 
 check: $(READY)  ## lint and check the format
 	.venv/bin/ruff check .

@@ -107,6 +107,12 @@ def test_a_file_of_a_person_is_upgraded_by_command_only(tmp_path):
     assert upgrade_file(path) == [] and path.read_text() == text and "format" not in json.loads(text)
 
 
+def test_an_upgrade_leaves_the_file_of_a_program_as_it_is(run):
+    for text in ((run / "config.json").read_text(), to_stored_json(load_config(DLA34))):
+        (run / "config.json").write_text(text)
+        assert upgrade_file(run / "config.json") == [] and (run / "config.json").read_text() == text
+
+
 def test_an_upgrade_leaves_a_faulty_file_as_it_is(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(first_form() | {"modle": 1}))

@@ -49,7 +49,9 @@ def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Co
 
 
 def upgrade_file(path: str | Path) -> list[str]:
-    """Write the configuration of a person, of an earlier form, anew; one of today's form stays as it is.
+    """Write the configuration of a person, of an earlier form, anew.
+
+    One of today's form stays as it is, and so does a program's, which is brought up to date whenever it is read.
 
     Returns:
         What has moved, a line per key; empty if the file stays.
@@ -59,7 +61,8 @@ def upgrade_file(path: str | Path) -> list[str]:
     """
     path = Path(path)
     values = _read_document(path)
-    upgraded = values if "base" in values else upgrade(values, str(path))
+    stays = "base" in values or _is_of_program(values, path)
+    upgraded = values if stays else upgrade(values, str(path))
     if upgraded == values:
         load_config(path)
         return []
@@ -71,9 +74,13 @@ def upgrade_file(path: str | Path) -> list[str]:
 def _read_values(path: Path) -> dict[str, Any]:
     """Return the values of today's form that a file stands for."""
     values = _read_document(path)
-    if "format" in values or (path.name == RUN_CONFIG and (path.parent / RUN_RECORD).is_file()):
+    if _is_of_program(values, path):
         return upgrade(values, str(path))
     return _resolve_base(values, path) if "base" in values else _of_a_person(values, str(path))
+
+
+def _is_of_program(values: dict[str, Any], path: Path) -> bool:
+    return "format" in values or (path.name == RUN_CONFIG and (path.parent / RUN_RECORD).is_file())
 
 
 def _of_a_person(values: dict[str, Any], source: str) -> dict[str, Any]:
