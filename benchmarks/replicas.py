@@ -72,7 +72,7 @@ def main() -> None:
     settings = [f"train.batch_size={arguments.batch_size}", f"model.num_classes={arguments.classes}"]
     config = load_config(arguments.config, settings)
     with tempfile.TemporaryDirectory() as folder:
-        cases = make_cases(config, load_both(arguments.data, config, Path(folder)))
+        cases = make_cases(config, load_both(arguments.data, Path(folder)))
         for step in cases.values():
             time_steps(step, WARM_UP)
         seconds = {case: [] for case in cases}

@@ -16,6 +16,7 @@ from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.importers.convert import assign, convert
 from centermask_keras.importers.kinds import COUNTER, KINDS, NEVER_USED
+from centermask_keras.ops.gather_patches import gather_patches
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 REFERENCE = dict(np.load(Path(__file__).parent / "centernet.npz"))
@@ -69,9 +70,10 @@ def run(network: str) -> dict[str, np.ndarray]:
     outputs = keras.Model(backbone.input, symbolic)(normalised)
     found = detector(image)
     stacks = [*found.get("intermediate", ()), found]
-    for stack, dense in enumerate(stacks):
+    heads_of_stacks = [*detector.intermediate_point_heads, detector.point_heads]
+    for stack, (heads, dense) in enumerate(zip(heads_of_stacks, stacks, strict=True)):
         h, w = dense["features"].shape[1:3]
-        points = detector.read_points(dense["features"], np.arange(h * w, dtype=np.int32)[None], stack=stack)
+        points = heads(gather_patches(dense["features"], np.arange(h * w, dtype=np.int32)[None]))
         outputs[f"hm.{stack}"] = dense["heatmap_logits"]
         outputs[f"wh.{stack}"] = np.reshape(points["size"], (1, h, w, 2))
         outputs[f"reg.{stack}"] = np.reshape(points["offset"], (1, h, w, 2))
