@@ -140,6 +140,7 @@ def centernet_losses(
         num_classes=config.num_classes,
     )
     num_objects = count_over_replicas(valid)
+    ignored = find_ignored_cells(batch, config.num_classes)
     points = read_points(targets["cells"])
     l, g = assemble_masks(
         points.get("local_shape_logits"),
@@ -150,7 +151,6 @@ def centernet_losses(
         stride=config.stride,
     )
     masks = ops.cast(batch["masks"], "float32") / 255.0
-    ignored = find_ignored_cells(batch, config.num_classes)
     losses = {
         "heatmap": lambda: heatmap_loss(heatmap_logits, targets["heatmap"], ignored, num_objects),
         "offset": lambda: point_l1_loss(points["offset"], targets["offset"], valid, num_objects),

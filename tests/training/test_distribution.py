@@ -18,6 +18,9 @@ CASE = Path(__file__).with_name("replica_case.py")
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 TOLERANCE = 1e-5  # of the largest gradient, of the weights' norm: sums of float32 in another order
 BACKENDS_TOLERANCE = 1e-4  # the same, where convolutions are other implementations
+# The same, of a network 40 layers deep: oneDNN chooses its kernels by the size of the batch, and their sums differ. Below
+# 1e-5 on AMD processors; 2.8e-5 on an Intel Xeon, the same at every commit so far.
+DEEP_TOLERANCE = 5e-5
 BFLOAT16 = 2.0**-8
 TWO = ["devices=2", "distribution=mirrored"]
 LONGEST_SECONDS = 600
@@ -180,7 +183,7 @@ def test_the_detector_of_a_configuration_compiles_and_agrees(built, backend, tmp
     compiled, two = run_both(tmp_path, [*options, "jit_compile=true"], [*options, *TWO], backend=backend)
     assert_same_losses(built, compiled, BACKENDS_TOLERANCE)
     assert gradient_difference(built, compiled) < BACKENDS_TOLERANCE
-    assert gradient_difference(built, two) < (TOLERANCE if backend == "tensorflow" else BACKENDS_TOLERANCE)
+    assert gradient_difference(built, two) < (DEEP_TOLERANCE if backend == "tensorflow" else BACKENDS_TOLERANCE)
 
 
 def test_one_device_is_one_replica_and_batches_are_shared_evenly():
