@@ -18,8 +18,8 @@ CASE = Path(__file__).with_name("replica_case.py")
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 TOLERANCE = 1e-5  # of the largest gradient, of the weights' norm: sums of float32 in another order
 BACKENDS_TOLERANCE = 1e-4  # the same, where convolutions are other implementations
-# The same, of a network 40 layers deep: oneDNN chooses its kernels by the size of the batch, and their sums differ. Below
-# 1e-5 on AMD processors; 2.8e-5 on an Intel Xeon, the same at every commit so far.
+# The same, of a network 40 layers deep: oneDNN chooses its kernels by the size of the batch, and their sums differ.
+# Below 1e-5 on AMD processors; 2.8e-5 on an Intel Xeon, the same at every commit so far.
 DEEP_TOLERANCE = 5e-5
 BFLOAT16 = 2.0**-8
 TWO = ["devices=2", "distribution=mirrored"]
