@@ -34,12 +34,12 @@ import numpy as np
 from dense_heads import VARIANTS
 
 from centermask_keras.config import Config, ModelConfig, load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.rows import make_train_batch
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.feeding.rows import make_train_batch
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.devices import describe_device
-from centermask_keras.runtimes.keras import InferenceGraph
+from centermask_keras.inference.runtimes.keras import InferenceGraph
 from centermask_keras.structures import GroundTruth
 from centermask_keras.training.optimizer import build_optimizer
 

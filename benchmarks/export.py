@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from centermask_keras.backend import start_backend
-from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.inference_config import to_inference_config
 
 THREADS = 2
@@ -31,10 +31,10 @@ ROUNDS = 30
 def open_all(run: Path, exported: Path) -> dict[str, tuple]:
     """Load the model in every format: title -> (predictor, bytes on disk)."""
     from centermask_keras.export.record import size_of
-    from centermask_keras.inference import load
-    from centermask_keras.runtimes.onnx import ONNXPredictor
-    from centermask_keras.runtimes.saved_model import SavedModelPredictor
-    from centermask_keras.runtimes.tflite import TFLitePredictor
+    from centermask_keras.inference.load import load
+    from centermask_keras.inference.runtimes.onnx import ONNXPredictor
+    from centermask_keras.inference.runtimes.saved_model import SavedModelPredictor
+    from centermask_keras.inference.runtimes.tflite import TFLitePredictor
 
     opened = {"Keras fp32": (load(run, ["model.dtype_policy=float32"]), size_of(run / "model.weights.h5"))}
     opened["SavedModel"] = (SavedModelPredictor(exported / "1"), size_of(exported / "1"))

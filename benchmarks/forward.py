@@ -26,7 +26,7 @@ from point_heads import read_memory
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.detectors import CenterMask, build_detector
-from centermask_keras.runtimes.keras import InferenceGraph
+from centermask_keras.inference.runtimes.keras import InferenceGraph
 
 FLOAT32 = "model.dtype_policy=float32"
 OPAQUE = ("Einsum", "Conv2DBackpropInput", "Conv3D", "While", "StatelessWhile", "If", "StatelessIf")

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from centermask_keras.data.annotations import Annotations, load_annotations
-from centermask_keras.data.rasterize import rasterize_masks
+from centermask_keras.data.files.annotations import Annotations, load_annotations
+from centermask_keras.data.samples.rasterize import rasterize_masks
 from centermask_keras.masks import paste_mask, paste_rles
 
 HW = (480, 640)

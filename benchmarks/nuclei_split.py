@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from centermask_keras.data.images import read_image
+from centermask_keras.data.files.images import read_image
 
 LIST = Path(__file__).with_suffix(".json")
 PARTS = ("train", "val", "test")

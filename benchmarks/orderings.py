@@ -25,12 +25,12 @@ from typing import Any
 import keras
 
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.annotations import Annotations, load_annotations
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.data.files.annotations import Annotations, load_annotations
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
 from centermask_keras.training.run_folder import CONFIG, RunFolder
 from centermask_keras.training.train import train
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.console import Console
 
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.evaluation.ceiling import measure_ceiling
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
 from centermask_keras.training.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"

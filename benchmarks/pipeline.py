@@ -18,9 +18,9 @@ from pathlib import Path
 
 from centermask_keras.config import Config, load_config
 from centermask_keras.cores import count_cores
-from centermask_keras.data.annotations import Annotations, load_annotations
-from centermask_keras.data.shard_writer import write_shards
-from centermask_keras.data.shards import ANNOTATIONS_NAME
+from centermask_keras.data.files.annotations import Annotations, load_annotations
+from centermask_keras.data.files.shard_writer import write_shards
+from centermask_keras.data.files.shards import ANNOTATIONS_NAME
 
 WARM_UP = 3  # batches
 FILES, SHARDS = "image files", "shards"
@@ -39,7 +39,7 @@ def time_batches(
     """Make batches and return images per second of the clock and per second of processor time of this process."""
     import tensorflow as tf  # not above: the processes that make batches import this file, and need none
 
-    from centermask_keras.data.pipeline import make_train_dataset
+    from centermask_keras.data.feeding.pipeline import make_train_dataset
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads

@@ -30,8 +30,8 @@ import tensorflow as tf
 from dense_heads import VARIANTS
 
 from centermask_keras.config import Config, TrainConfig, load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.detectors import CenterMask
 from centermask_keras.structures import GroundTruth
 

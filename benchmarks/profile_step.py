@@ -19,10 +19,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.detectors import build_detector
-from centermask_keras.runtimes.keras import InferenceGraph
+from centermask_keras.inference.runtimes.keras import InferenceGraph
 
 STEPS = 3
 GROUPS = (  # the first pattern that an operation's name holds

@@ -18,8 +18,8 @@ import tensorflow as tf
 from pipeline import FILES, SHARDS, load_both
 
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.detectors import build_detector
 from centermask_keras.training.distribution import start_replicas
 

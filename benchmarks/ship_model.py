@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from centermask_keras.config import load_config, to_stored_json
-from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.evaluation.predict import evaluate_model
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
 
 WEIGHTS = "model.weights.h5"
 

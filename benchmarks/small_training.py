@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from centermask_keras.config import load_config
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 
 ROOT = Path(__file__).parents[1]
 SIDE = 64

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.detectors import build_detector
 
 

@@ -14,8 +14,8 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {  # public name -> module that defines it
-    "load": "inference",
-    "build": "inference",
+    "load": "inference.load",
+    "build": "inference.load",
     "load_config": "config",
     "train": "training.train",
 }

@@ -182,7 +182,7 @@ def segmentation_to_rle(segmentation: list | RLE, hw: SizeHW) -> RLE:
         segmentation: polygons (a list of flat x, y lists or arrays, original pixels; their union is the mask; parts of
             fewer than 3 points enclose nothing), or RLE with `counts` as a list of runs, text or bytes. The runs have
             to add up to the image: the COCO API reads beyond its memory otherwise. Check foreign ones first
-            (data/segmentations.py).
+            (data/files/segmentations.py).
         hw: height and width of the image.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
 
 
 def take_batches(config, annotations, count, **options):

@@ -29,9 +29,9 @@ from centermask_keras.cli import (
 )
 from centermask_keras.cli.output import write_json
 from centermask_keras.config import load_config
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, InterruptedTraining
-from centermask_keras.input_images import own_images
+from centermask_keras.inference.input_images import own_images
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.json"

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from centermask_keras.config import load_config
 from centermask_keras.export.saved_model import MOST_PIXELS, image_limit
+from centermask_keras.inference.runtimes.description import describe_input
 from centermask_keras.inference_config import InferenceConfig, to_inference_config
-from centermask_keras.runtimes.description import describe_input
 
 
 @pytest.mark.parametrize(("name", "network_hw"), [("configs/mobile", (320, 320)), ("configs/demo", (128, 128))])

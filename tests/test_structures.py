@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.rows import OBJECTS, make_train_row
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.feeding.rows import OBJECTS, make_train_row
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.structures import GroundTruth, ground_truth_forms
 
 

@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from centermask_keras._cv2 import cv2
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.images import read_image
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.data.files.images import read_image
 from centermask_keras.visualize import draw_ground_truth, draw_heatmap, draw_instances, draw_side_by_side
 
 GREY = 90

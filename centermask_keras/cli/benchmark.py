@@ -12,7 +12,7 @@ from centermask_keras.cli.options import JsonOption, Overrides
 from centermask_keras.cli.output import write_json
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.input_images import find_images, own_images
+from centermask_keras.inference.input_images import find_images, own_images
 from centermask_keras.shipped import find_config, find_model
 
 
@@ -31,7 +31,7 @@ def benchmark_command(
     start_backend()
     from centermask_keras.devices import describe_device
     from centermask_keras.evaluation.benchmark import benchmark_precisions, stage_table
-    from centermask_keras.inference import check_run_folder
+    from centermask_keras.inference.load import check_run_folder
 
     model = find_config(config) if run is None else find_model(run)
     if run is not None:

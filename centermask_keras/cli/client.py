@@ -8,8 +8,8 @@ import typer
 
 from centermask_keras.cli.options import Ids, Inputs, Out, Score
 from centermask_keras.cli.predict import predict_and_print
+from centermask_keras.inference.input_images import find_images
 from centermask_keras.inference_config import SCORE_THRESHOLD
-from centermask_keras.input_images import find_images
 
 
 def client_command(
@@ -25,7 +25,7 @@ def client_command(
     paths = find_images(inputs)
     out.mkdir(parents=True, exist_ok=True)
     from centermask_keras.extra.serving.client import ServedPredictor, connect
-    from centermask_keras.prediction_files import read_ids
+    from centermask_keras.inference.prediction_files import read_ids
 
     ids = read_ids(annotations, paths) if annotations else None
     predict_and_print(ServedPredictor(connect(url, deadline=deadline), batch_size=batch_size), paths, out, score, ids)

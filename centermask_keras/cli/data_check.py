@@ -32,7 +32,7 @@ def data_check_command(
         val = loaded.data.val
         annotations, images = annotations or Path(val.annotations), images or Path(val.images)
         settings = {"input_hw": loaded.data.input_hw, "stride": loaded.model.center_stride}
-    from centermask_keras.data.check import check_dataset
+    from centermask_keras.evaluation.data_check import check_dataset
 
     with progress_bar("check") as advance:
         report = check_dataset(annotations, images, out=out, progress=advance, **settings)

@@ -21,7 +21,7 @@ def data_make_shapes_command(
     json_: JsonOption = None,
 ) -> None:
     """Generate a dataset of overlapping shapes: COCO json and images."""
-    from centermask_keras.data.shapes import make_shapes
+    from centermask_keras.demo.shapes import make_shapes
 
     statistics = make_shapes(out, train=train, val=val, hw=(size, size), seed=seed)
     print(json.dumps(statistics, indent=2))

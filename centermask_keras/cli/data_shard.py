@@ -20,9 +20,9 @@ def data_shard_command(
 ) -> None:
     """Write a dataset as a few large files, for network storage; samples are those of the image files."""
     start_backend()
-    from centermask_keras.data.annotations import load_annotations
-    from centermask_keras.data.shard_writer import write_shards
-    from centermask_keras.data.shards import ANNOTATIONS_NAME
+    from centermask_keras.data.files.annotations import load_annotations
+    from centermask_keras.data.files.shard_writer import write_shards
+    from centermask_keras.data.files.shards import ANNOTATIONS_NAME
 
     dataset = load_annotations(annotations, images, require_annotations=False)
     with progress_bar("shard") as advance:

@@ -19,6 +19,6 @@ def demo_command(
 ) -> None:
     """Generate shapes, train a small model, evaluate it and draw what it finds."""
     start_backend()
-    from centermask_keras.demo import run_demo
+    from centermask_keras.demo.run import run_demo
 
     write_json(json_, run_demo(run_dir=run, overrides=tuple(set_), console=console))

@@ -13,7 +13,7 @@ from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import Overrides
 from centermask_keras.config import load_config
 from centermask_keras.export.formats import FORMATS, THREADS
-from centermask_keras.input_images import find_images, own_images
+from centermask_keras.inference.input_images import find_images, own_images
 from centermask_keras.shipped import find_model
 
 Format = StrEnum("Format", {name: name for name in (*FORMATS, "all")})
@@ -27,7 +27,7 @@ def export_command(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Write a model as SavedModel, TFLite or ONNX and prove each file against Keras."""
-    from centermask_keras.inference import check_run_folder
+    from centermask_keras.inference.load import check_run_folder
 
     run = find_model(run)
     check_run_folder(run)

@@ -11,12 +11,12 @@ import typer
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import Ids, Inputs, Out, Overrides, Score
 from centermask_keras.cli.output import progress_bar
+from centermask_keras.inference.input_images import find_images
 from centermask_keras.inference_config import SCORE_THRESHOLD
-from centermask_keras.input_images import find_images
 from centermask_keras.shipped import find_model
 
 if TYPE_CHECKING:
-    from centermask_keras.predictor import Predictor
+    from centermask_keras.inference.predictor import Predictor
 
 
 def predict_command(
@@ -32,8 +32,8 @@ def predict_command(
     """Find objects in images; writes a picture of each and predictions.json (COCO form, masks as RLE)."""
     paths = find_images(inputs)
     out.mkdir(parents=True, exist_ok=True)
-    from centermask_keras.inference import check_run_folder, find_runtime, load
-    from centermask_keras.prediction_files import read_ids
+    from centermask_keras.inference.load import check_run_folder, find_runtime, load
+    from centermask_keras.inference.prediction_files import read_ids
 
     model = find_model(model)
     if find_runtime(model) == "keras":
@@ -47,7 +47,7 @@ def predict_and_print(
     predictor: Predictor, paths: list[Path], out: Path, score: float, ids: dict[Path, int] | None
 ) -> None:
     """Write what is found in images (see `predict_files`), print the counts; exit with 1 if files were unreadable."""
-    from centermask_keras.prediction_files import predict_files
+    from centermask_keras.inference.prediction_files import predict_files
 
     with progress_bar("predict") as advance:
         written = predict_files(predictor, paths, out, score_threshold=score, ids=ids, progress=advance)

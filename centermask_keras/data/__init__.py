@@ -1,5 +1,4 @@
-"""Data: annotation files and images on disk -> ground-truth batches.
+"""From annotation files and images to batches of ground truth: `files` are read, `samples` made, batches `feeding`.
 
-Stage: data. annotations (COCO json), images (decoding), transform, preprocess, augment, rasterize, pipeline, check,
-shapes (the generated demo set).
+Stage: data.
 """

@@ -19,13 +19,13 @@ import numpy as np
 from keras import ops
 
 from centermask_keras.config import load_config
-from centermask_keras.data.images import read_image
-from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.shards import ImageFile
-from centermask_keras.data.transform import make_letterbox
+from centermask_keras.data.files.images import read_image
+from centermask_keras.data.files.shards import ImageFile
+from centermask_keras.data.samples.preprocess import preprocess_image
+from centermask_keras.data.samples.transform import make_letterbox
 from centermask_keras.detectors import CenterMask
-from centermask_keras.inference import build, load
-from centermask_keras.runtimes.keras import InferenceGraph, KerasPredictor
+from centermask_keras.inference.load import build, load
+from centermask_keras.inference.runtimes.keras import InferenceGraph, KerasPredictor
 from centermask_keras.structures import Tensor
 
 STAGES = ("read", "network", "decode", "masks", "paste")

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from centermask_keras._cv2 import cv2
-from centermask_keras.data.segmentations import rle_runs
+from centermask_keras.data.files.segmentations import rle_runs
 from centermask_keras.masks import RLE, encode_crop
 
 DILATION_RATIO = 0.02
@@ -75,7 +75,7 @@ def boundary_rle(rle: RLE) -> RLE:
     The border of the image is contour as well. Distances are those of a king on a chessboard.
 
     Args:
-        rle: compressed, sound (see data/segmentations.py: `rle_pixels`).
+        rle: compressed, sound (see data/files/segmentations.py: `rle_pixels`).
     """
     hw = tuple(rle["size"])
     crop, top_left = _decode_box(rle)

@@ -13,15 +13,15 @@ import numpy as np
 from keras import ops
 
 from centermask_keras.config import Config
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.sample import make_sample
-from centermask_keras.data.transform import make_eval_transform
+from centermask_keras.data.files.annotations import Annotations
+from centermask_keras.data.samples.sample import make_sample
+from centermask_keras.data.samples.transform import make_eval_transform
 from centermask_keras.detectors import detector_class
 from centermask_keras.detectors.base import ReadPoints, assemble_detections, to_logits
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.evaluation.predict import Progress, detection_limits
-from centermask_keras.objects import categories_of, to_objects
+from centermask_keras.inference.objects import categories_of, to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.saliency import class_planes_to_map
 

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from centermask_keras.coco_categories import coco_categories
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.lvis_json import FREQUENCIES
+from centermask_keras.data.files.annotations import Annotations
+from centermask_keras.data.files.lvis_json import FREQUENCIES
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.boundary import boundary_overlaps
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, federate, translate_coco
@@ -49,7 +49,7 @@ def evaluate_coco(
 
     Args:
         annotations: the dataset, or its COCO json, with the ground truth. Crowd regions (`iscrowd`) are matched as COCO
-            does. By an LVIS json (data/lvis_json.py) results are scored as LVIS does.
+            does. By an LVIS json (data/files/lvis_json.py) results are scored as LVIS does.
         results: COCO results, or the json file that holds them: `image_id`, `category_id`, `score`, and
             `segmentation` (polygons or RLE) or `bbox` (xywh, original pixels). They are not changed.
         iou_type: score masks ("segm"), boxes ("bbox"), or masks with their boundaries ("boundary"): the overlap is the

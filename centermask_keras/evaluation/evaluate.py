@@ -12,15 +12,15 @@ from pathlib import Path
 
 from centermask_keras.coco_categories import coco_categories
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.evaluation.coco import Backend, write_results
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS
 from centermask_keras.evaluation.predict import Evaluation, Progress, evaluate_model
 from centermask_keras.evaluation.report import write_report
 from centermask_keras.evaluation.validation_set import load_validation_set
-from centermask_keras.inference import build, check_run_folder, load, load_weights
-from centermask_keras.objects import Category, categories_of
-from centermask_keras.predictor import Predictor
+from centermask_keras.inference.load import build, check_run_folder, load, load_weights
+from centermask_keras.inference.objects import Category, categories_of
+from centermask_keras.inference.predictor import Predictor
 from centermask_keras.shipped import find_model
 
 

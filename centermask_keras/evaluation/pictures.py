@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.images import read_image
+from centermask_keras.data.files.annotations import Annotations
+from centermask_keras.data.files.images import read_image
 from centermask_keras.errors import ImageError
 from centermask_keras.inference_config import SCORE_THRESHOLD
 from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.pipeline import iterate_eval_batches
+from centermask_keras.data.feeding.pipeline import iterate_eval_batches
+from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.lvis import check_coco_classes
 from centermask_keras.evaluation.records import IouType
-from centermask_keras.objects import Category, categories_of, to_objects
-from centermask_keras.predictor import Predictor
+from centermask_keras.inference.objects import Category, categories_of, to_objects
+from centermask_keras.inference.predictor import Predictor
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""

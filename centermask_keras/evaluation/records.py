@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
 
-from centermask_keras.data.annotations import Annotations, read_annotations
-from centermask_keras.data.coco_json import Faults, Table, is_box, is_id, is_mask, quote
-from centermask_keras.data.segmentations import MIN_POLYGON, Segmentation, check_masks
+from centermask_keras.data.files.annotations import Annotations, read_annotations
+from centermask_keras.data.files.coco_json import Faults, Table, is_box, is_id, is_mask, quote
+from centermask_keras.data.files.segmentations import MIN_POLYGON, Segmentation, check_masks
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.masks import RLE, segmentation_to_rle
 
@@ -29,7 +29,7 @@ IouType = Literal["segm", "bbox", "boundary"]
 
 @dataclass(frozen=True)
 class Federation:
-    """What an LVIS file knows about its images and categories (data/lvis_json.py).
+    """What an LVIS file knows about its images and categories (data/files/lvis_json.py).
 
     Attributes:
         absent: by image id, the category ids that were searched for and not found.

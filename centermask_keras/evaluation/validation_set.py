@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from centermask_keras.config import Config, check_files
-from centermask_keras.data.annotations import Annotations, load_annotations
+from centermask_keras.data.files.annotations import Annotations, load_annotations
 from centermask_keras.errors import CenterMaskError
 
 

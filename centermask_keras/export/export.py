@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from centermask_keras.data.images import read_image
-from centermask_keras.data.shards import ImageFile
+from centermask_keras.data.files.images import read_image
+from centermask_keras.data.files.shards import ImageFile
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.formats import THREADS, check_name, import_exporter
 from centermask_keras.export.parity import compare, find_rows, finds_objects
 from centermask_keras.export.record import Exported, write_record
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
+from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
-from centermask_keras.runtimes.description import Description
 
 CALIBRATION_IMAGES = 48
 CHECKED_IMAGES = 16

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf2onnx
 
 from centermask_keras.detectors import CenterMask
-from centermask_keras.runtimes.description import FILE, LABELS, Description
+from centermask_keras.inference.runtimes.description import FILE, LABELS, Description
 
 OPSET = 18  # the highest that tf2onnx writes
 AXES = ("batch", "height", "width")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from centermask_keras.errors import CenterMaskError
+from centermask_keras.inference.predictor import Predictor
 from centermask_keras.inference_config import SCORE_THRESHOLD
-from centermask_keras.predictor import Predictor
 from centermask_keras.structures import Detections
 
 LAST_DIGITS = 1e-4

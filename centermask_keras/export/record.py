@@ -16,9 +16,9 @@ from centermask_keras import __version__
 from centermask_keras.export.formats import FORMATS, THREADS
 from centermask_keras.export.parity import TOLERANCES, Parity
 from centermask_keras.export.saved_model import image_limit
+from centermask_keras.inference.runtimes.description import Description, describe_input
 from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.packages import PACKAGES
-from centermask_keras.runtimes.description import Description, describe_input
 
 RECORD = "export.json"
 NOT_MEASURED = "not measured"

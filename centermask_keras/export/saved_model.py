@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from centermask_keras.detectors import CenterMask
+from centermask_keras.inference.runtimes.description import EXTRA, FILE, LABELS, Description
 from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
-from centermask_keras.runtimes.description import EXTRA, FILE, LABELS, Description
 from centermask_keras.structures import Detections
 
 VERSION = "1"  # TensorFlow Serving serves the folder with the highest number

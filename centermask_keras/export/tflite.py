@@ -18,8 +18,8 @@ from ai_edge_quantizer.quantizer import Quantizer
 from tf2onnx import tf_loader
 
 from centermask_keras.detectors import CenterMask
+from centermask_keras.inference.runtimes.description import FILE, LABELS, Description
 from centermask_keras.ops.image_normalization import ImageNormalization
-from centermask_keras.runtimes.description import FILE, LABELS, Description
 
 SIGNATURE = "serving_default"
 INT8_OPERATIONS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from centermask_keras.coco_categories import coco_categories
 from centermask_keras.config import Config
-from centermask_keras.data.coco_columns import read_class_names
+from centermask_keras.data.files.coco_columns import read_class_names
 from centermask_keras.detectors import build_detector
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.importers.checkpoint import read_checkpoint

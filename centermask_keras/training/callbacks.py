@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import keras
 
-from centermask_keras.data.pipeline import rebuild_batch
+from centermask_keras.data.feeding.pipeline import rebuild_batch
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.predict import evaluate_model
-from centermask_keras.predictor import Predictor
+from centermask_keras.inference.predictor import Predictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.display import losses_text
 from centermask_keras.training.run import Run

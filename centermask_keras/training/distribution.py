@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from centermask_keras.config import Config
-from centermask_keras.data.rows import Share
+from centermask_keras.data.feeding.rows import Share
 from centermask_keras.errors import CenterMaskError, ConfigError
 from centermask_keras.ops.replicas import sum_over_replicas
 

@@ -15,14 +15,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from centermask_keras.config import Config, TrainConfig, check_files
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.pipeline import make_train_dataset, steps_per_epoch
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.feeding.pipeline import make_train_dataset, steps_per_epoch
+from centermask_keras.data.files.annotations import Annotations
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.detectors import CenterMask, build_detector
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.inference import load_weights
-from centermask_keras.objects import categories_of
-from centermask_keras.runtimes.keras import KerasPredictor
+from centermask_keras.inference.load import load_weights
+from centermask_keras.inference.objects import categories_of
+from centermask_keras.inference.runtimes.keras import KerasPredictor
 from centermask_keras.training.averaging import WeightAverage
 from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss, Validation
 from centermask_keras.training.checkpoints import Checkpoints

@@ -6,7 +6,7 @@ Stage: training.
 from pathlib import Path
 
 from centermask_keras.config import Config
-from centermask_keras.data.annotations import Annotations, load_annotations
+from centermask_keras.data.files.annotations import Annotations, load_annotations
 from centermask_keras.errors import CenterMaskError, ConfigError, DataError
 from centermask_keras.training.run_folder import BEST_WEIGHTS
 

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 import centermask_keras
-from centermask_keras.data.annotations import Annotations
+from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.devices import describe_device
 from centermask_keras.training.run import Run
 from centermask_keras.training.run_folder import RECORD, check_same

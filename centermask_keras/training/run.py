@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from centermask_keras.config import Config
 from centermask_keras.config.sections import TrainConfig
-from centermask_keras.data.annotations import Annotations
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.files.annotations import Annotations
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.evaluation.predict import Evaluation
 from centermask_keras.training.distribution import Replicas
 from centermask_keras.training.preemption import StopRequest

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from centermask_keras.backend import start_backend
 from centermask_keras.config import Config, load_config
-from centermask_keras.data.processes import check_start
+from centermask_keras.data.feeding.processes import check_start
 
 if TYPE_CHECKING:
     import keras

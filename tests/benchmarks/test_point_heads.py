@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.detectors import build_detector
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from centermask_keras.backbones.dla import build_dla34
 from centermask_keras.config import load_config
-from centermask_keras.data.shards import ImageShards
-from centermask_keras.data.storage import ImageFolder
+from centermask_keras.data.files.shards import ImageShards
+from centermask_keras.data.files.storage import ImageFolder
 from centermask_keras.detectors import build_detector
-from centermask_keras.inference import build, load
+from centermask_keras.inference.load import build, load
 from centermask_keras.masks import paste_rles
 from centermask_keras.ops.deform_conv import DeformableConv2D
 from centermask_keras.training.run_folder import RunFolder

@@ -8,8 +8,8 @@ import pytest
 from project_files import files_below
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.pipeline import make_train_dataset
+from centermask_keras.data.feeding.pipeline import make_train_dataset
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.detectors import build_detector
 from centermask_keras.training.optimizer import build_optimizer
 

@@ -18,7 +18,7 @@ from centermask_keras.evaluation.benchmark import (
     run_network,
     stage_table,
 )
-from centermask_keras.inference import build
+from centermask_keras.inference.load import build
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.json"

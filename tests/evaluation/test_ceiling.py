@@ -10,9 +10,9 @@ from pycocotools import mask as coco_mask
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.rows import make_train_transform
-from centermask_keras.data.transform import make_eval_transform, make_letterbox
+from centermask_keras.data.feeding.rows import make_train_transform
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.data.samples.transform import make_eval_transform, make_letterbox
 from centermask_keras.evaluation.ceiling import (
     detect_encoded,
     encode_image,
@@ -22,7 +22,7 @@ from centermask_keras.evaluation.ceiling import (
 )
 from centermask_keras.evaluation.coco import evaluate_coco
 from centermask_keras.geometry.transform import to_matrix
-from centermask_keras.objects import categories_of, to_objects
+from centermask_keras.inference.objects import categories_of, to_objects
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 IDENTITY = np.array([1.0, 1.0, 0.0, 0.0])

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from centermask_keras.config import load_config
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.evaluate import evaluate_to_files
 from centermask_keras.evaluation.validation_set import load_validation_set
-from centermask_keras.inference import build
+from centermask_keras.inference.load import build
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 

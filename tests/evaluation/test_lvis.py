@@ -13,16 +13,16 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from centermask_keras.coco_categories import COCO_TO_LVIS, coco_categories
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
+from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation import coco
 from centermask_keras.evaluation.boundary import boundary_width
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.lvis import check_coco_classes
 from centermask_keras.evaluation.predict import evaluate_model, score
-from centermask_keras.inference import build
+from centermask_keras.inference.load import build
+from centermask_keras.inference.objects import Category, categories_of
 from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
-from centermask_keras.objects import Category, categories_of
 
 REFERENCE = json.loads(Path(lvis_case.__file__).with_name("lvis_reference.json").read_text())
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"

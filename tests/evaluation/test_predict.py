@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from centermask_keras.config import load_config
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.evaluation.pictures import draw_examples
 from centermask_keras.evaluation.predict import evaluate_model, score
-from centermask_keras.inference import build
+from centermask_keras.inference.load import build
+from centermask_keras.inference.objects import categories_of
+from centermask_keras.inference.runtimes.keras import KerasPredictor
 from centermask_keras.masks import rle_to_json, segmentation_to_rle
-from centermask_keras.objects import categories_of
-from centermask_keras.runtimes.keras import KerasPredictor
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo.json"
 

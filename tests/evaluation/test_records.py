@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from centermask_keras.data.annotations import load_annotations, read_annotations
+from centermask_keras.data.files.annotations import load_annotations, read_annotations
 from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.records import read_ground_truth, read_results

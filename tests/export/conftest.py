@@ -12,13 +12,13 @@ from PIL import Image
 from project_files import files_in
 
 from centermask_keras.config import load_config
-from centermask_keras.data.images import read_image
+from centermask_keras.data.files.images import read_image
 from centermask_keras.export.export import export_run
 from centermask_keras.export.formats import FORMATS
 from centermask_keras.export.parity import TOLERANCES, Tolerance, find_rows
 from centermask_keras.export.record import Exported
-from centermask_keras.inference import build, load
-from centermask_keras.predictor import Predictor
+from centermask_keras.inference.load import build, load
+from centermask_keras.inference.predictor import Predictor
 from centermask_keras.structures import Detections
 
 ROOT = Path(__file__).resolve().parents[2]

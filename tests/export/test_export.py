@@ -18,9 +18,9 @@ from centermask_keras.export.export import export_run, spread
 from centermask_keras.export.formats import FORMATS, check_name, import_exporter
 from centermask_keras.export.parity import TOLERANCES, compare
 from centermask_keras.export.record import RECORD, signatures, size_of, table_header, table_row, write_record
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
+from centermask_keras.inference.runtimes.description import Description, parse_description
 from centermask_keras.inference_config import to_inference_config
-from centermask_keras.runtimes.description import Description, parse_description
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
 FILES = ["SavedModel fp32", "TFLite fp32", "ONNX fp32", "TFLite fp16", "TFLite dynamic", "TFLite int8"]

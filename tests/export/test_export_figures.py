@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import export as benchmark
 
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 
 
 def test_every_format_gets_a_row_of_figures(demo, tmp_path, monkeypatch, capsys):

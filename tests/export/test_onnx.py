@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from centermask_keras.export.onnx import OPSET, name_axes
-from centermask_keras.runtimes.description import FILE, LABELS
-from centermask_keras.runtimes.onnx import ONNXPredictor
+from centermask_keras.inference.runtimes.description import FILE, LABELS
+from centermask_keras.inference.runtimes.onnx import ONNXPredictor
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.parity import TOLERANCES, compare, find_rows, finds_objects, match
-from centermask_keras.predictor import Predictor
+from centermask_keras.inference.predictor import Predictor
 
 CANVASES = [np.zeros((128, 128, 3), np.uint8)] * 2
 BOXES = np.float32([[8, 8, 40, 40], [50, 10, 90, 70], [20, 80, 60, 120], [90, 90, 110, 120]])

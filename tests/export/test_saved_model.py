@@ -13,11 +13,11 @@ from extra.in_graph.file_case import encode, read_compiled
 from PIL import Image
 
 from centermask_keras.config import load_config
-from centermask_keras.data.images import decode_image, read_image
-from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.transform import make_eval_transform
-from centermask_keras.data.transform import make_keep as make_keep_numpy
-from centermask_keras.data.transform import make_letterbox as make_letterbox_numpy
+from centermask_keras.data.files.images import decode_image, read_image
+from centermask_keras.data.samples.preprocess import preprocess_image
+from centermask_keras.data.samples.transform import make_eval_transform
+from centermask_keras.data.samples.transform import make_keep as make_keep_numpy
+from centermask_keras.data.samples.transform import make_letterbox as make_letterbox_numpy
 from centermask_keras.export.parity import match
 from centermask_keras.export.saved_model import MOST_KEPT_PIXELS, MOST_PIXELS, ServedModel
 from centermask_keras.extra.in_graph.canvas import make_keep, make_letterbox, warp
@@ -30,10 +30,10 @@ from centermask_keras.extra.in_graph.image_files import (
     too_large,
 )
 from centermask_keras.geometry.transform import apply_to_boxes, invert
+from centermask_keras.inference.objects import Category
+from centermask_keras.inference.runtimes.description import Description, parse_description
 from centermask_keras.inference_config import to_inference_config
 from centermask_keras.masks import paste_mask
-from centermask_keras.objects import Category
-from centermask_keras.runtimes.description import Description, parse_description
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco"))]
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,9 @@ from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.export import tflite
 from centermask_keras.export.tflite import PRECISIONS, _widen, export_tflite, int8_layers, last_layers
+from centermask_keras.inference.runtimes.description import FILE, LABELS, Description
+from centermask_keras.inference.runtimes.tflite import TFLitePredictor
 from centermask_keras.inference_config import to_inference_config
-from centermask_keras.runtimes.description import FILE, LABELS, Description
-from centermask_keras.runtimes.tflite import TFLitePredictor
 
 FILES = [*PRECISIONS, "int8"]
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from centermask_keras.config import Config, ModelConfig, load_config
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.errors import ImageError
 from centermask_keras.training import callbacks, fit, inputs, tensorboard
 from centermask_keras.training.run import Run

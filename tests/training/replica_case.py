@@ -138,7 +138,7 @@ def train(options):
     """Train `steps` epochs of one step by SGD at a constant rate; return arrays by name."""
     import keras
 
-    from centermask_keras.data.pipeline import Share
+    from centermask_keras.data.feeding.pipeline import Share
     from centermask_keras.detectors import build_detector
     from centermask_keras.training.distribution import start_replicas
     from centermask_keras.training.optimizer import build_optimizer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from centermask_keras.data.sample import SampleCounters
+from centermask_keras.data.samples.sample import SampleCounters
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.training import callbacks, display
 from centermask_keras.training.callbacks import EpochFigures, StopOnNonFiniteLoss

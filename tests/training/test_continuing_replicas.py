@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from run_files import DEADLINE, data_paths, finish, metrics_of, state_of
 
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.extra.workers import connect
 
 CASE = Path(__file__).with_name("train_case.py")

@@ -11,7 +11,7 @@ from rich.console import Console
 from run_files import metrics_of
 
 from centermask_keras.config import load_config
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.training.train import train
 
 ROOT = Path(__file__).parents[2]

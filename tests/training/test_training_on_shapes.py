@@ -12,10 +12,10 @@ from run_files import data_paths, metrics_of
 
 from centermask_keras.config import load_config
 from centermask_keras.config.sections import SaveConfig
-from centermask_keras.data.annotations import load_annotations
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.data.files.annotations import load_annotations
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.evaluation.predict import evaluate_model
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
 from centermask_keras.training.state import StateFiles
 from centermask_keras.training.train import train
 

@@ -1,5 +1,6 @@
-"""From image to canvas and back, inside of the graph: the counterpart of `data/transform.py` and `data/preprocess.py`.
+"""From image to canvas and back, inside of the graph.
 
+The counterpart of `data/samples/transform.py` and `data/samples/preprocess.py`.
 A transform is float64 [4], (sx, sy, tx, ty), from original to input pixels, as in `geometry/transform.py`.
 """
 

@@ -1,7 +1,8 @@
 """Image files inside of the graph: format, size and orientation from the header, then the pixels.
 
-The counterpart of `data/images.py` in TensorFlow operations, so that a served model takes files as they are. Numbers in
-headers are untrusted: everything that reads them runs under `attempt`, and no loop runs longer than `MOST_BLOCKS`.
+The counterpart of `data/files/images.py` in TensorFlow operations, so that a served model takes files as they are.
+Numbers in headers are untrusted: everything that reads them runs under `attempt`, and no loop runs longer than
+`MOST_BLOCKS`.
 """
 
 from __future__ import annotations

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from centermask_keras._cv2 import cv2
-from centermask_keras.data.images import decode_image
+from centermask_keras.data.files.images import decode_image
 from centermask_keras.errors import ImageError, ServingError
 from centermask_keras.extra.serving.replies import check_reply
 from centermask_keras.geometry.transform import IDENTITY
-from centermask_keras.objects import Result, to_objects
+from centermask_keras.inference.objects import Result, to_objects
+from centermask_keras.inference.predictor import ImageLike, Predictor, check_array
+from centermask_keras.inference.runtimes.description import parse_description
 from centermask_keras.packages import install_hint
-from centermask_keras.predictor import ImageLike, Predictor, check_array
-from centermask_keras.runtimes.description import parse_description
 
 DEADLINE = 60.0  # seconds; the first request after a start without warm-up builds the graph
 GRPC_MODULES = ("grpc", "tensorflow_serving")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from centermask_keras.data.shards import ImageFile
+from centermask_keras.data.files.shards import ImageFile
 from centermask_keras.export.formats import check_name
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"

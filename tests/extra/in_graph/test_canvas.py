@@ -6,10 +6,10 @@ import tensorflow as tf
 from project_files import ROOT
 
 from centermask_keras.config import load_config
-from centermask_keras.data.preprocess import preprocess_image
-from centermask_keras.data.transform import make_eval_transform
-from centermask_keras.data.transform import make_keep as make_keep_numpy
-from centermask_keras.data.transform import make_letterbox as make_letterbox_numpy
+from centermask_keras.data.samples.preprocess import preprocess_image
+from centermask_keras.data.samples.transform import make_eval_transform
+from centermask_keras.data.samples.transform import make_keep as make_keep_numpy
+from centermask_keras.data.samples.transform import make_letterbox as make_letterbox_numpy
 from centermask_keras.extra.in_graph.canvas import make_keep, make_letterbox, make_turned, to_original, warp
 from centermask_keras.geometry.transform import apply_to_boxes, invert
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from extra.in_graph.file_case import encode, read_compiled
 from PIL import Image
 
-from centermask_keras.data.images import decode_image
+from centermask_keras.data.files.images import decode_image
 from centermask_keras.extra.in_graph.image_files import attempt, read_image, too_large
 
 EXIF_ORIENTATION = 0x0112

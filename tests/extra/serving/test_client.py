@@ -11,9 +11,9 @@ from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError, ImageError, ServingError
 from centermask_keras.extra.serving.client import ServedPredictor, connect
+from centermask_keras.inference.objects import Category
+from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
-from centermask_keras.objects import Category
-from centermask_keras.runtimes.description import Description
 
 CONFIG = "saved_models/nuclei/config.json"
 K, M = 3, 8

@@ -11,9 +11,9 @@ from project_files import files_in
 from centermask_keras.cli import main
 from centermask_keras.export.saved_model import export_saved_model
 from centermask_keras.extra.serving.client import ServedPredictor, connect
-from centermask_keras.inference import load
+from centermask_keras.inference.load import load
+from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
-from centermask_keras.runtimes.description import Description
 
 MODEL = "saved_models/nuclei"
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from project_files import ROOT
 from run_files import data_paths, finish
 
-from centermask_keras.data.shapes import make_shapes
+from centermask_keras.demo.shapes import make_shapes
 from centermask_keras.errors import ConfigError
 from centermask_keras.extra.workers import connect
 from centermask_keras.extra.workers.connect import Watch, connect_workers

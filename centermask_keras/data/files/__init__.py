@@ -1,0 +1,1 @@
+"""What lies on disk: annotation files, image files, shards. Stage: data."""

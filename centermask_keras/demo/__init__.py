@@ -1,0 +1,1 @@
+"""The generated shapes, and the path from them to a trained model."""

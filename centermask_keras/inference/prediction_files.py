@@ -1,0 +1,114 @@
+"""What a prediction of many images writes: a picture of each, predictions.json, and results.json for a scorer.
+
+Stage: after the predictor, whatever runs the inference graph.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from centermask_keras.data.files.coco_columns import read_image_ids
+from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a prediction came to.
+
+    Attributes:
+        images: images that were read.
+        objects: objects found in them.
+        seconds: time it took.
+        unreadable: an error for each file that could not be read.
+    """
+
+    images: int
+    objects: int
+    seconds: float
+    unreadable: list[ImageError]
+
+
+def predict_files(
+    predictor: Predictor,
+    paths: list[Path],
+    out: Path,
+    *,
+    score_threshold: float,
+    ids: dict[Path, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Find the objects of image files; write a picture of each image and predictions.json into a folder.
+
+    Args:
+        predictor: what finds the objects.
+        paths: the images.
+        out: the folder, which exists.
+        score_threshold: objects that score less are left out.
+        ids: ids of the images in a dataset; with them COCO results of all images (results.json) are written as well.
+        progress: called with the images done and the images in all.
+    """
+    pictures = picture_names(paths)
+    rows: list[dict[str, Any]] = []
+    unreadable: list[ImageError] = []
+    begin = time.perf_counter()
+    try:
+        outcomes = predictor.predict_each(paths, score_threshold=score_threshold)
+        for number, (path, outcome) in enumerate(zip(paths, outcomes, strict=True)):
+            if isinstance(outcome, ImageError):
+                unreadable.append(outcome)
+            else:
+                outcome.draw().save(out / pictures[path])
+                image_id = ids[path] if ids else number
+                rows.append({"file_name": str(path), "objects": outcome.to_coco(image_id)})
+            if progress:
+                progress(number + 1, len(paths))
+    finally:  # what was found until then is not lost with the server
+        _write_predictions(out, predictor, rows, as_results=ids is not None)
+    found = sum(len(row["objects"]) for row in rows)
+    return Written(len(rows), found, time.perf_counter() - begin, unreadable)
+
+
+def read_ids(annotations: Path, paths: list[Path]) -> dict[Path, int]:
+    """Find the images in an annotation file: by file name, or by the end of the path where names have folders.
+
+    Raises:
+        CenterMaskError: an image that is not in it, or several times.
+    """
+    rows: dict[str, list[tuple[str, int]]] = {}
+    for name, image_id in read_image_ids(annotations):
+        rows.setdefault(PurePosixPath(name).name, []).append((name, image_id))
+    found = {}
+    for path in paths:
+        place = path.resolve().as_posix()
+        matches = [image_id for name, image_id in rows.get(path.name, ()) if place.endswith(f"/{name}")]
+        if len(matches) != 1:
+            raise CenterMaskError(f"{path}: expected one image of {annotations}, received {len(matches)} of this name")
+        found[path] = matches[0]
+    return found
+
+
+def picture_names(paths: list[Path]) -> dict[Path, str]:
+    """Name a picture after each image; images of one name get a number as well."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        name, number = f"{path.stem}.png", 2
+        while name in taken:
+            name, number = f"{path.stem}_{number}.png", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
+
+
+def _write_predictions(out: Path, predictor: Predictor, rows: list[dict[str, Any]], *, as_results: bool) -> None:
+    """Write predictions.json, and results.json if the rows hold the ids of a dataset."""
+    categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
+    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
+    if as_results:
+        (out / "results.json").write_text(json.dumps([found for row in rows for found in row["objects"]]) + "\n")
