@@ -13,8 +13,8 @@ from centermask_keras.cli.output import progress_bar, write_json
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS
-from centermask_keras.evaluation.records import IouType
 from centermask_keras.evaluation.report import figure_table
+from centermask_keras.evaluation.scoring_inputs import IouType
 
 if TYPE_CHECKING:
     from centermask_keras.evaluation.evaluate import Evaluated

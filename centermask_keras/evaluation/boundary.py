@@ -33,7 +33,7 @@ def boundary_overlaps(
     """Compare the masks of each image and class, as the COCO measure does, with their boundaries taken into account.
 
     Args:
-        objects: rows of `GroundTruth` (evaluation/records.py).
+        objects: rows of `ScoringTruth` (evaluation/scoring_inputs.py).
         detections: rows of results in the same form, with `score`.
         limit: detections that count, of one image and class.
 

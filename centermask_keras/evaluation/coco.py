@@ -25,7 +25,7 @@ from centermask_keras.data.files.lvis_json import FREQUENCIES
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.boundary import boundary_overlaps
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS, federate, translate_coco
-from centermask_keras.evaluation.records import GroundTruth, IouType, read_ground_truth, read_results
+from centermask_keras.evaluation.scoring_inputs import IouType, ScoringTruth, read_ground_truth, read_results
 from centermask_keras.masks import rle_to_json
 
 Backend = Literal["faster", "pycocotools"]
@@ -111,7 +111,7 @@ def evaluate_coco_on_lvis(
 
 
 def _evaluate(
-    ground_truth: GroundTruth,
+    ground_truth: ScoringTruth,
     detections: list[dict[str, Any]],
     iou_type: IouType,
     backend: Backend,
@@ -147,7 +147,7 @@ def write_results(path: str | Path, results: list[dict[str, Any]]) -> None:
 
 def _run_backend(
     backend: Backend,
-    ground_truth: GroundTruth,
+    ground_truth: ScoringTruth,
     detections: list[dict[str, Any]],
     iou_type: IouType,
     limits: list[int],
@@ -194,8 +194,8 @@ def _run_backend(
 
 
 def _split_classes(
-    ground_truth: GroundTruth, detections: list[dict[str, Any]]
-) -> Iterator[tuple[GroundTruth, list[dict[str, Any]]]]:
+    ground_truth: ScoringTruth, detections: list[dict[str, Any]]
+) -> Iterator[tuple[ScoringTruth, list[dict[str, Any]]]]:
     """Give the classes in blocks, each with its rows and the images that these are in."""
     categories = list(ground_truth.class_names)
     for begin in range(0, len(categories), CLASSES_TOGETHER):
@@ -219,7 +219,7 @@ def _summarize(precision: np.ndarray, recall: np.ndarray, limits: list[int], pre
     return figures
 
 
-def _summarize_classes(precision: np.ndarray, ground_truth: GroundTruth, prefix: str) -> list[dict[str, Any]]:
+def _summarize_classes(precision: np.ndarray, ground_truth: ScoringTruth, prefix: str) -> list[dict[str, Any]]:
     counts = Counter(row["category_id"] for row in ground_truth.objects if not row["iscrowd"])
     return [
         {"category_id": category_id, "name": name, "objects": counts[category_id]}
@@ -228,7 +228,7 @@ def _summarize_classes(precision: np.ndarray, ground_truth: GroundTruth, prefix:
     ]
 
 
-def _summarize_frequencies(precision: np.ndarray, ground_truth: GroundTruth, prefix: str) -> dict[str, float]:
+def _summarize_frequencies(precision: np.ndarray, ground_truth: ScoringTruth, prefix: str) -> dict[str, float]:
     """Return AP over the rare, the common and the frequent classes."""
     frequency = np.array([ground_truth.federation.frequencies[category] for category in ground_truth.class_names])
     return {f"{prefix}_ap_{name}": _mean(precision[:, :, frequency == name, 0, -1]) for name in FREQUENCIES.values()}

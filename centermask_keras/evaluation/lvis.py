@@ -15,7 +15,7 @@ from typing import Any
 
 from centermask_keras.coco_categories import COCO_TO_LVIS, coco_categories
 from centermask_keras.errors import CenterMaskError
-from centermask_keras.evaluation.records import GroundTruth, IouType
+from centermask_keras.evaluation.scoring_inputs import IouType, ScoringTruth
 from centermask_keras.masks import segmentation_to_rle
 
 LVIS_DETECTIONS = 300
@@ -25,13 +25,13 @@ EVERYWHERE = [-1e6, -1e6, 3e6, 3e6]
 
 
 def federate(
-    truth: GroundTruth, detections: list[dict[str, Any]], iou_type: IouType
-) -> tuple[GroundTruth, list[dict[str, Any]]]:
+    truth: ScoringTruth, detections: list[dict[str, Any]], iou_type: IouType
+) -> tuple[ScoringTruth, list[dict[str, Any]]]:
     """Apply the federated rules, so that the COCO measure of what comes back is the LVIS measure.
 
     Args:
         truth: of an LVIS file.
-        detections: results in the form of `GroundTruth.objects`, with `score`.
+        detections: results in the form of `ScoringTruth.objects`, with `score`.
         iou_type: what will be compared.
 
     Returns:
@@ -70,7 +70,7 @@ def check_coco_classes(categories: Iterable[tuple[int, str]]) -> None:
             )
 
 
-def translate_coco(truth: GroundTruth, detections: list[dict[str, Any]]) -> tuple[GroundTruth, list[dict[str, Any]]]:
+def translate_coco(truth: ScoringTruth, detections: list[dict[str, Any]]) -> tuple[ScoringTruth, list[dict[str, Any]]]:
     """Give COCO detections the categories of an LVIS file, and leave out what has no counterpart, on both sides.
 
     Args:
@@ -104,7 +104,7 @@ def _best_of_each_image(detections: list[dict[str, Any]]) -> list[dict[str, Any]
     return [row for rows in images.values() for row in rows]
 
 
-def _make_crowd(truth: GroundTruth, image: int, category: int, iou_type: IouType) -> dict[str, Any]:
+def _make_crowd(truth: ScoringTruth, image: int, category: int, iou_type: IouType) -> dict[str, Any]:
     height, width = truth.image_hw[image]
     whole = {"size": [height, width], "counts": [0, height * width]}
     shape = (

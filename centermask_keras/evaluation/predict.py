@@ -12,7 +12,7 @@ from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
 from centermask_keras.evaluation.lvis import check_coco_classes
-from centermask_keras.evaluation.records import IouType
+from centermask_keras.evaluation.scoring_inputs import IouType
 from centermask_keras.inference.objects import Category, categories_of, to_objects
 from centermask_keras.inference.predictor import Predictor
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
-from centermask_keras.evaluation.records import IouType
 from centermask_keras.evaluation.report import write_report
+from centermask_keras.evaluation.scoring_inputs import IouType
 
 
 def score_file(

@@ -45,7 +45,7 @@ class Federation:
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class ScoringTruth:
     """What results are compared with.
 
     Attributes:
@@ -62,7 +62,7 @@ class GroundTruth:
     federation: Federation | None
 
 
-def read_ground_truth(source: Annotations | str | Path, iou_type: IouType) -> GroundTruth:
+def read_ground_truth(source: Annotations | str | Path, iou_type: IouType) -> ScoringTruth:
     """Take the ground truth from a dataset, or from a COCO or LVIS json with annotations.
 
     Args:
@@ -83,7 +83,7 @@ def read_ground_truth(source: Annotations | str | Path, iou_type: IouType) -> Gr
     image_ids, category_ids = source.image_ids.tolist(), source.category_ids.tolist()
     image_hw = dict(zip(image_ids, map(tuple, source.image_hw.tolist()), strict=True))
     class_names = dict(zip(category_ids, source.class_names, strict=True))
-    return GroundTruth(image_hw, class_names, _number(list(_make_objects(source, iou_type))), _make_federation(source))
+    return ScoringTruth(image_hw, class_names, _number(list(_make_objects(source, iou_type))), _make_federation(source))
 
 
 def _make_objects(annotations: Annotations, iou_type: IouType) -> Iterator[dict[str, Any]]:
@@ -116,9 +116,9 @@ def _make_federation(annotations: Annotations) -> Federation | None:
 
 
 def read_results(
-    results: list[dict[str, Any]] | str | Path, ground_truth: GroundTruth, iou_type: IouType
+    results: list[dict[str, Any]] | str | Path, ground_truth: ScoringTruth, iou_type: IouType
 ) -> list[dict[str, Any]]:
-    """Read and check COCO results, a list or a file; the rows are new ones, in the form of `GroundTruth.objects`.
+    """Read and check COCO results, a list or a file; the rows are new ones, in the form of `ScoringTruth.objects`.
 
     Raises:
         DataError: all faults: file, place (`results[17].score`), expected, received.
@@ -155,7 +155,7 @@ def _load_list(path: Path) -> list[Any]:
     return document
 
 
-def _read_rows(table: Table, iou_type: IouType, truth: GroundTruth, faults: Faults) -> list[dict[str, Any]]:
+def _read_rows(table: Table, iou_type: IouType, truth: ScoringTruth, faults: Faults) -> list[dict[str, Any]]:
     """Read what results say of an object, as the backends take it; note what is at fault."""
 
     def is_image(value: object) -> bool:

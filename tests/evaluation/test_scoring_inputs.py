@@ -9,7 +9,7 @@ import pytest
 from centermask_keras.data.files.annotations import load_annotations, read_annotations
 from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
-from centermask_keras.evaluation.records import read_ground_truth, read_results
+from centermask_keras.evaluation.scoring_inputs import read_ground_truth, read_results
 from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
 
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
