@@ -50,6 +50,12 @@ def test_links_lead_somewhere(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_files_of_code_exist(document):
+    names = set(re.findall(r"`([\w.]+/[\w./]+\.py)\b", without_code(document.read_text(encoding="utf-8"))))
+    assert not {name for name in names if not {ROOT / name, ROOT / "centermask_keras" / name} & {*project_files()}}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_named_make_targets_exist(document):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
