@@ -1,4 +1,4 @@
-"""Pictures of objects, ground truth and heatmaps, for people to look at.
+"""Pictures of objects and ground truth, for people to look at.
 
 Stage: none; used by the commands, the evaluation and the training log. NumPy, OpenCV and Pillow only.
 """
@@ -109,29 +109,6 @@ def draw_ground_truth(image: np.ndarray, annotations: GroundTruthColumns, index:
         masks=[segmentation_to_rle(segmentation, image.shape[:2]) for segmentation in annotations.segmentations[rows]],
         class_names=[*names, *(f"{name} (crowd)" for name in names)],
     )
-
-
-def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lay the highest value of all classes over the image: nothing at 0, blue over green to red at 1.
-
-    Args:
-        image: uint8 [H, W, 3], RGB, the network's input.
-        heatmap: float [h, w, C] in [0, 1], covering the image.
-
-    Returns:
-        uint8 [f * H, f * W, 3], RGB, enlarged as by `draw_instances`.
-
-    Raises:
-        ValueError: the image is not uint8 [H, W, 3], or the heatmap not [h, w, C].
-    """
-    canvas, _ = _enlarge(image)
-    if heatmap.ndim != 3:
-        raise ValueError(f"heatmap: expected [h, w, C], received {list(heatmap.shape)}")
-    heat = np.asarray(heatmap, np.float32).max(axis=2)
-    heat = cv2.resize(heat, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
-    colors = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    share = (0.8 * np.sqrt(heat))[..., None]  # the square root keeps the feet of the peaks visible
-    return np.rint(canvas * (1 - share) + colors * share).astype(np.uint8)
 
 
 def draw_side_by_side(images: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:

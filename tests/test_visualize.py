@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from centermask_keras._cv2 import cv2
 from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.data.files.images import read_image
-from centermask_keras.visualize import draw_ground_truth, draw_heatmap, draw_instances, draw_side_by_side
+from centermask_keras.visualize import draw_ground_truth, draw_instances, draw_side_by_side
 
 GREY = 90
 
@@ -170,23 +170,6 @@ def test_wrong_input_is_named(change, message):
     }
     with pytest.raises(ValueError, match=message):
         draw_instances(arguments.pop("image"), **arguments)
-
-
-def test_heatmap_is_strongest_at_the_peak_and_leaves_zeros_alone():
-    image = np.full((512, 640, 3), GREY, np.uint8)
-    heatmap = np.zeros((128, 160, 3), np.float32)
-    heatmap[19:22, 99:102, 1] = 1
-    heatmap[89:92, 29:32, 2] = 0.5
-    drawn = draw_heatmap(image, heatmap).astype(int)
-    touched = np.abs(drawn - GREY).sum(axis=2) > 0
-    near = np.zeros_like(touched)  # bilinear: each peak reaches to the centres of the cells around it
-    near[74:90, 394:410] = near[354:370, 114:130] = True
-    assert not touched[~near].any()
-    peak, half = drawn[80:84, 400:404].mean(axis=(0, 1)), drawn[360:364, 120:124].mean(axis=(0, 1))
-    assert peak.argmax() == 0 and half.argmax() == 1  # red against green
-    assert touched[80:84, 400:404].all() and touched[360:364, 120:124].all()
-    with pytest.raises(ValueError, match=r"heatmap: expected \[h, w, C\], received \[128, 160\]"):
-        draw_heatmap(image, heatmap[..., 0])
 
 
 def test_side_by_side_brings_images_to_one_height():
