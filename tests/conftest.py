@@ -34,7 +34,7 @@ settings.load_profile("reproducible")
 
 
 def _real_data_dir() -> Path:
-    return Path(os.environ.get("CENTERMASK_DATA") or ROOT.parent / "shared" / "data")
+    return ROOT / (os.environ.get("CENTERMASK_DATA") or ROOT.parent / "shared" / "data")
 
 
 def _data_folder(name: str) -> Path:
@@ -110,6 +110,15 @@ def free_ports() -> Callable[[int], list[int]]:
         return ports
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run the tests in an empty folder: a relative path never finds what a user left in the checkout."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("empty"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)

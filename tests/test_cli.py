@@ -305,7 +305,7 @@ def test_make_shapes_writes_a_dataset(tmp_path, capsys):
 
 def test_config_brings_a_file_of_an_earlier_version_up_to_date(tmp_path, capsys):
     path = tmp_path / "mine.json"
-    values = json.loads(Path("configs/demo.json").read_text())
+    values = json.loads(DEMO.read_text())
     values["loss_weights"] = values["model"].pop("loss_weights")
     values["data"]["processes"] = 4
     path.write_text(json.dumps(values))
@@ -315,7 +315,7 @@ def test_config_brings_a_file_of_an_earlier_version_up_to_date(tmp_path, capsys)
         "data.processes: moved to the option --processes of `centermask train`, as it belongs to a host (received 4)",
         f"{path}: written anew",
     ]
-    assert load_config(path) == load_config("configs/demo.json")
+    assert load_config(path) == load_config("demo")
     run("config", "--upgrade", str(path))
     assert capsys.readouterr().out == f"{path}: has today's form already\n"
 

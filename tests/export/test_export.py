@@ -21,6 +21,7 @@ from centermask_keras.export.record import RECORD, signatures, size_of, table_he
 from centermask_keras.inference.load import load
 from centermask_keras.inference.runtimes.description import Description, parse_description
 from centermask_keras.inference_config import to_inference_config
+from centermask_keras.shipped import find_model
 
 MODELS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuclei", "coco", "fcos"))]
 FILES = ["SavedModel fp32", "TFLite fp32", "ONNX fp32", "TFLite fp16", "TFLite dynamic", "TFLite int8"]
@@ -87,7 +88,7 @@ def test_the_record_says_what_the_sides_are_multiples_of(nuclei_config):
 
 @pytest.fixture(scope="module")
 def nuclei_config():
-    return to_inference_config(load_config("saved_models/nuclei/config.json"))
+    return to_inference_config(load_config(find_model("nuclei") / "config.json"))
 
 
 def test_packages_that_are_not_installed_have_no_version(demo, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ class Given(Predictor):
     """Find the same four objects in every image; `change` alters a copy of them."""
 
     def __init__(self, change=lambda found: None):
-        super().__init__(load_config("configs/demo.json"), [])
+        super().__init__(load_config("demo"), [])
         self._change = change
 
     def detect(self, images):

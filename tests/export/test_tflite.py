@@ -67,7 +67,7 @@ def test_int8_computes_the_network_and_nothing_else(demo):
 @pytest.fixture(scope="module")
 def mobile_network():
     overrides = ["model.num_classes=3", "model.head_channels=16", "data.input_hw=[64, 64]", "model.max_detections=20"]
-    return build_detector(load_config("configs/mobile.json", overrides).model).network
+    return build_detector(load_config("mobile", overrides).model).network
 
 
 def test_the_last_layers_of_a_network_are_those_before_its_outputs(mobile_network):
@@ -77,7 +77,7 @@ def test_the_last_layers_of_a_network_are_those_before_its_outputs(mobile_networ
 
 def test_the_last_layers_of_fcos_are_those_of_its_shared_heads():
     overrides = ["model.backbone=resnet_small", "model.head_channels=16", "model.tower_depth=1", "model.num_classes=3"]
-    outputs = build_detector(load_config("configs/fcos_resnet101.json", overrides).model).network.output
+    outputs = build_detector(load_config("fcos_resnet101", overrides).model).network.output
     names = {"class_logits", "distances", "centerness_logits", "saliency_2", *(f"scale_p{n}" for n in range(3, 8))}
     assert last_layers(keras.tree.flatten({**outputs, "features": []})) == names
 

@@ -45,7 +45,7 @@ def test_a_predictor_without_a_graph_says_so():
 def test_predicting_imports_neither_keras_nor_tensorflow():
     program = (
         "import sys; sys.modules.update(dict.fromkeys(('keras', 'tensorflow', 'jax', 'torch', 'faster_coco_eval')))\n"
-        "sys.path.insert(0, 'tests')\n"
+        "sys.path.insert(0, 'tests/inference')\n"
         "import test_predictor; test_predictor.test_detections_come_back_in_original_pixels()"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

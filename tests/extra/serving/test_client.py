@@ -14,8 +14,9 @@ from centermask_keras.extra.serving.client import ServedPredictor, connect
 from centermask_keras.inference.objects import Category
 from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
+from centermask_keras.shipped import find_model
 
-CONFIG = "saved_models/nuclei/config.json"
+CONFIG = find_model("nuclei") / "config.json"
 K, M = 3, 8
 SERVERS = pytest.mark.parametrize("server", [RestServer, GrpcServer])
 

@@ -15,7 +15,7 @@ from centermask_keras.inference.load import load
 from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
 
-MODEL = "saved_models/nuclei"
+MODEL = "nuclei"
 
 
 @pytest.fixture(scope="module")

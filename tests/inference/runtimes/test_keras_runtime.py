@@ -15,7 +15,7 @@ from centermask_keras.config import load_config
 from centermask_keras.detectors import build_detector
 from centermask_keras.inference.runtimes.keras import InferenceGraph
 
-detector = build_detector(load_config("configs/demo.json", ["model.dtype_policy=float32"]).model)
+detector = build_detector(load_config("demo", ["model.dtype_policy=float32"]).model)
 passes, detect = [], type(detector).detect
 
 def count(self, images):
