@@ -86,6 +86,7 @@ def test_what_is_no_model_lists_the_names(elsewhere, given):
         shipped.find_model(given)
 
 
+@pytest.mark.slow
 def test_commands_take_names(elsewhere, capsys):
     run("config", "--show", "demo", "--set", "train.epochs=7")
     assert json.loads(capsys.readouterr().out)["train"]["epochs"] == 7

@@ -36,6 +36,7 @@ def hourglass104():
     return build_hourglass104()
 
 
+@pytest.mark.slow
 def test_hourglass104_has_the_weights_counted_by_hand(hourglass104):
     stem = conv(7, 3, 128) + residual(128, 256, stride=2)
     stacks = 2 * (one_hourglass104() + conv(3, 256, 256))

@@ -32,6 +32,7 @@ def test_sizes_are_the_published_ones(name):
     assert channels == {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}
 
 
+@pytest.mark.slow
 def test_names_and_shapes_are_those_of_torchvision():
     model = build_resnet("resnext101_32x8d", deformable=False, frozen_norm=True)
     shapes = {

@@ -59,6 +59,7 @@ def test_equal_weights_give_equal_losses_and_gradients(setting, variant):
         np.testing.assert_allclose(gradient, other, atol=1e-4 * largest)
 
 
+@pytest.mark.slow
 def test_steps_are_timed_after_the_warm_up(setting):
     config, batch = setting
     seconds = point_heads.time_steps(build_detector(config.model), config.train, [batch] * (point_heads.WARM_UP + 2))

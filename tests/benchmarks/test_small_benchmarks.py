@@ -156,6 +156,7 @@ def test_operations_are_counted_from_shapes():
         forward.count_operations(lambda a: tf.einsum("ij,kj->ik", a, matrix), tf.TensorSpec([3, 5]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides", "locations"),
     [

@@ -318,6 +318,7 @@ def test_losses_of_a_stacked_network_are_the_mean_over_its_stacks():
         assert value == pytest.approx((float(losses[0][name]) + float(losses[1][name])) / 2, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_every_head_of_every_stack_gets_a_gradient():
     config = small_config('model.backbone="hourglass_small"')
     detector = build_detector(config.model)

@@ -48,6 +48,7 @@ def assert_builds_and_detects(path):
         assert all(keras.backend.standardize_dtype(value.dtype) == "float32" for value in points.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_builds_and_detects(path):
     assert_builds_and_detects(path)

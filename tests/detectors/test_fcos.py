@@ -40,6 +40,7 @@ def compute(detector, batch):
     return detector.compute_losses(detector(batch, training=False), batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "last"),
     [
@@ -78,6 +79,7 @@ def test_without_objects_only_the_dense_maps_are_pushed_down():
     assert losses["classification"] > 0 and losses["saliency"] > 0 and np.isfinite(sum(losses.values()))
 
 
+@pytest.mark.slow
 def test_crowd_regions_spare_negatives_of_their_class_only():
     config = small_config()
     detector = build_detector(config.model)
@@ -103,6 +105,7 @@ def dense_gradients(batch, config):
     return classes, tape.gradient(losses["saliency"], logits[-1]).numpy().reshape(2, -1, 3)
 
 
+@pytest.mark.slow
 def test_unknown_classes_of_lvis_are_not_trained_as_absent():
     """Image 0 knows class 1 alone, image 1 none; both have objects of class 0, fully covered in their first cells."""
     config = small_config()
@@ -157,6 +160,7 @@ def test_positives_are_drawn_evenly_without_repetition_and_anew():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_detections_take_their_masks_from_their_own_locations():
     config = small_config()
     detector = build_detector(config.model)
@@ -184,6 +188,7 @@ def test_detections_take_their_masks_from_their_own_locations():
     np.testing.assert_allclose(received, expected[0, 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_detects_the_same_and_the_masks_tell_of_the_point_heads(tmp_path):
     config = small_config("model.least_score=0.0001")
     first, second = build_detector(config.model), build_detector(config.model)

@@ -90,6 +90,7 @@ def as_rows(case):
     return objects, results
 
 
+@pytest.mark.slow
 def test_overlaps_equal_the_loop_where_masks_overlap_by_half(case):
     objects, results = as_rows(case)
     overlaps = boundary_overlaps(objects, results, limit=6)
@@ -109,6 +110,7 @@ def test_overlaps_equal_the_loop_where_masks_overlap_by_half(case):
     assert lowered > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["faster", "pycocotools"])
 def test_figures_equal_an_independent_computation(case, tmp_path, backend):
     objects, results = as_rows(case)
@@ -134,6 +136,7 @@ def test_figures_equal_an_independent_computation(case, tmp_path, backend):
     assert 0.1 < figures["boundary_ap"] < evaluate_coco(path, results, backend=backend)["mask_ap"] - 0.05
 
 
+@pytest.mark.slow
 def test_figures_equal_another_implementation_on_real_photos(coco_eval_reference):
     """faster-coco-eval has a boundary measure of its own, which decodes and erodes whole images."""
     truth = coco_eval_reference / "instances_val2014_100.json"

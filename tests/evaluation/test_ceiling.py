@@ -64,6 +64,7 @@ def flatten_saliency(encoded):
     return dataclasses.replace(encoded, outputs={**encoded.outputs, "saliency_logits": logits})
 
 
+@pytest.mark.slow
 def test_ceiling_of_16_photos_is_high_and_needs_the_saliency(coco_tiny, config):
     annotations = load_folder(coco_tiny, config)
     whole = mask_ap(config, annotations)

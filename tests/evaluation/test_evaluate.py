@@ -26,6 +26,7 @@ def on_shapes(folder: Path) -> list[str]:
     return [f"data.val.annotations={folder / 'val.json'}", f"data.val.images={folder / 'val'}"]
 
 
+@pytest.mark.slow
 def test_results_lie_beside_the_weights_unless_a_folder_is_given(shapes, tmp_path):
     weights = tmp_path / "m.weights.h5"
     build(load_config(DEMO)).detector.save_weights(weights)

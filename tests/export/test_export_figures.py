@@ -4,12 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import export as benchmark
 
 from centermask_keras.demo.shapes import make_shapes
 
 
+@pytest.mark.slow
 def test_every_format_gets_a_row_of_figures(demo, tmp_path, monkeypatch, capsys):
     make_shapes(tmp_path, train=1, val=2, hw=(128, 128), seed=1)
     values = json.loads((tmp_path / "val.json").read_text())

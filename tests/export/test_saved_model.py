@@ -300,6 +300,7 @@ print(*(int(n) for n in tf.reduce_sum(tf.cast(found["valid"] & (found["scores"] 
 """
 
 
+@pytest.mark.slow
 def test_plain_tensorflow_is_enough(model, loaded, tmp_path):
     paths = [model.images["portrait"], model.images["landscape"]]
     copy = shutil.copytree(model.folder / "1", tmp_path / "served")

@@ -30,6 +30,7 @@ def test_nuclei_are_found_in_the_samples(model, sample):
     assert np.median(areas) > 20 and set(result.class_names) == {"nucleus"}
 
 
+@pytest.mark.slow
 def test_the_command_of_the_model_card_works(tmp_path, monkeypatch):
     command = next(line for line in (NUCLEI / "README.md").read_text().splitlines() if line.startswith("centermask"))
     words = command.split()[1:-1]

@@ -67,6 +67,7 @@ def test_average_equals_numpy(decay, accumulation, jit_compile):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_averaged_too():
     average, recorded, model = fit(0.9)
     names = [weight.path.split("/")[-1] for weight in model.weights]

@@ -99,6 +99,7 @@ def test_killed_at_every_step(tiny):
     assert [start["step"] for start in starts] == list(range(9))
 
 
+@pytest.mark.slow
 def test_a_run_with_initial_weights_continues_only_with_them(tiny):
     file = tiny.train(tiny.config()).run_dir / "model.weights.h5"
     whole = tiny.train(tiny.config(), run="whole", weights=file)
@@ -204,6 +205,7 @@ def test_a_damaged_state_costs_the_steps_since_the_one_before(tiny):
     assert_same_run(tiny.tmp_path / "whole", tiny.tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_in_an_epoch_and_in_a_validation(tiny):
     config = tiny.config("train.epochs=3")
     tiny.train(config, run="whole")

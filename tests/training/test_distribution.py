@@ -95,6 +95,7 @@ def one(tmp_path_factory) -> dict:
     return arrays
 
 
+@pytest.mark.slow
 def test_two_replicas_of_which_one_has_no_object_give_what_one_gives(one, tmp_path):
     two = run(tmp_path, *TWO)
     assert two["replicas"] == 2

@@ -105,6 +105,7 @@ def test_shares_of_lvis_in_shards(coco_tiny, tmp_path):
     assert found[0]["known_valid"].any() and len(found[0]["image"]) == 1
 
 
+@pytest.mark.slow
 @needs_grain
 def test_several_sizes(photos):
     sizes = ["data.multi_scale_hw=[[64, 96], [96, 128]]", "data.augmentation.crop=none"]
@@ -158,6 +159,7 @@ def test_a_corrupt_file_is_skipped_and_counted(spoiled):
     assert list(counters.skipped) == [str(spoiled.image_file(5))] and counters.error is None
 
 
+@pytest.mark.slow
 @needs_grain
 def test_a_killed_process_is_an_error_and_the_others_end(photos):
     counters = SampleCounters()

@@ -108,6 +108,7 @@ def rows_of(places: list[str]) -> set[int]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_change_has_its_verdict_and_what_is_untouched_is_kept(tmp_path_factory):
     path, seen = tmp_path_factory.mktemp("mutated") / "my.json", Counter()
 

@@ -74,6 +74,7 @@ def test_an_address_without_port_is_refused(monkeypatch):
         connect_workers("mine.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("worker", [0, 1])
 def test_one_process_of_two_names_the_other_and_ends(worker, tmp_path, spawn, free_ports):
     """A process of its own: TensorFlow's wait for a missing worker can only be ended by SIGKILL."""
