@@ -46,6 +46,7 @@ def test_hourglass104_has_the_weights_counted_by_hand(hourglass104):
     assert hourglass104.count_params() == 187_817_856
 
 
+@pytest.mark.slow
 def test_hourglass104_names_its_layers_after_the_released_checkpoint(hourglass104):
     shapes = {
         "pre_0_conv": (7, 7, 3, 128),
