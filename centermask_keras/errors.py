@@ -4,10 +4,22 @@ Stage: every stage. The command line prints these in one or two lines and exits;
 this library and keeps its traceback.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 SHOWN_PROBLEMS = 50  # fills a terminal; the full list stays in DataError.problems
+SHOWN = 200
+"""Characters of a value that a message repeats."""
+
+
+def shorten(value: object) -> str:
+    """Return a value of a file as json, or text of a user as it is, in at most `SHOWN` characters."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
 
 
 class CenterMaskError(Exception):

@@ -318,6 +318,8 @@ def test_config_brings_a_file_of_an_earlier_version_up_to_date(tmp_path, capsys)
     assert load_config(path) == load_config("demo")
     run("config", "--upgrade", str(path))
     assert capsys.readouterr().out == f"{path}: has today's form already\n"
+    with pytest.raises(CenterMaskError, match="--set: expected with --show FILE only"):
+        cli.config_command(upgrade=path, set_=["train.epochs=1"])
 
 
 def test_config_prints_schema_and_checked_configurations(capsys):

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from centermask_keras.config import load_config, load_stored_config, parse_config, to_stored_json, upgrade_file
-from centermask_keras.config.explain import SHOWN, shorten
+from centermask_keras.config import (
+    check_files,
+    load_config,
+    load_stored_config,
+    parse_config,
+    to_stored_json,
+    upgrade_file,
+)
+from centermask_keras.config.explain import describe_document
 from centermask_keras.config.formats import FORMAT, LATE_KEYS_OF_FORMAT_1
-from centermask_keras.errors import ConfigError
+from centermask_keras.errors import SHOWN, ConfigError, shorten
 
 ROOT = Path(__file__).parents[1]
 DLA34 = ROOT / "configs" / "dla34.json"
@@ -48,6 +55,15 @@ def test_a_run_without_a_later_key_does_what_was_done_before_the_key_came(run, k
     del section[name]
     (run / "config.json").write_text(json.dumps(values))
     assert load_config(run / "config.json") == load_config(DLA34)
+
+
+def test_a_run_of_fcos_without_its_later_key_does_what_was_done_before(run):
+    fcos = ROOT / "configs" / "fcos_resnet101.json"
+    values = json.loads(fcos.read_text())
+    values["loss_weights"] = values["model"].pop("loss_weights")
+    assert values["model"].pop("least_score") == 0.05
+    (run / "config.json").write_text(json.dumps(values))
+    assert load_config(run / "config.json") == load_config(fcos)
 
 
 def test_a_loss_that_was_off_is_not_named_any_more(run):
@@ -107,17 +123,40 @@ def test_a_file_of_a_person_is_upgraded_by_command_only(tmp_path):
     assert upgrade_file(path) == [] and path.read_text() == text and "format" not in json.loads(text)
 
 
-def test_an_upgrade_leaves_the_file_of_a_program_as_it_is(run):
+def test_an_upgrade_says_what_it_adds(tmp_path):
+    path, values = tmp_path / "mine.json", first_form()
+    del values["train"]["patience"]
+    path.write_text(json.dumps(values))
+    assert upgrade_file(path)[1:] == ["train.patience: added, as null does what was done without it"]
+
+
+def test_an_upgrade_refuses_the_file_of_a_program(run):
     for text in ((run / "config.json").read_text(), to_stored_json(load_config(DLA34))):
         (run / "config.json").write_text(text)
-        assert upgrade_file(run / "config.json") == [] and (run / "config.json").read_text() == text
+        with pytest.raises(
+            ConfigError, match=r"config\.json: expected a file that somebody wrote, received a program's"
+        ):
+            upgrade_file(run / "config.json")
+        assert (run / "config.json").read_text() == text
 
 
-def test_an_upgrade_leaves_a_faulty_file_as_it_is(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps(first_form() | {"modle": 1}))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values | {"modle": 1}, r"mine\.json: modle: unknown key"),
+        (lambda values: values["model"].update(loss_weights={"mask": 1}), "expected one of loss_weights and model"),
+        (
+            lambda values: values.pop("loss_weights"),
+            r"mine\.json: model\.loss_weights: expected this key, received none",
+        ),
+    ],
+)
+def test_an_upgrade_leaves_a_faulty_file_as_it_is(tmp_path, change, message):
+    path, values = tmp_path / "mine.json", first_form()
+    changed = change(values)
+    path.write_text(json.dumps(changed if isinstance(changed, dict) and "model" in changed else values))
     before = path.read_text()
-    with pytest.raises(ConfigError, match=r"mine\.json: modle: unknown key"):
+    with pytest.raises(ConfigError, match=message):
         upgrade_file(path)
     assert path.read_text() == before
 
@@ -127,6 +166,8 @@ def test_an_upgrade_leaves_a_faulty_file_as_it_is(tmp_path):
     [
         ("loss_weights.mask=2", r"--set loss_weights\.mask=2: loss_weights\.mask: moved to model\.loss_weights\.mask"),
         ("data.processes=2", r"--set data\.processes=2: data\.processes: moved to the option --processes"),
+        ("data.processes.x=2", r"data\.processes\.x: moved to the option --processes .*, as it belongs to a host$"),
+        ('data={"processes": 0}', r"dla34\.json: data\.processes: moved to the option --processes"),
     ],
 )
 def test_an_override_of_a_moved_key_names_its_new_place(override, message):
@@ -177,7 +218,9 @@ def test_a_base_may_be_the_configuration_of_an_earlier_run(run):
             r"and no other key, received .* base, changes, about",
         ),
         ({"base": 3, "changes": {}}, r'mine\.json: expected {"base": FILE'),
-        ({"base": "none.json", "changes": {}}, r"none\.json: expected a readable JSON configuration"),
+        ({"base": "base.json", "changes": {"data": {"processes": 1}}}, r"data\.processes: moved to the option"),
+        ({"base": "none.json", "changes": {}}, r"mine\.json: base: expected a file by its path .* received none\.json"),
+        ({"base": "n" * 5000, "changes": {}}, r"mine\.json: base: expected a file by its path .* received n+ \.\.\."),
         ({"base": "chained.json", "changes": {}}, r"base: expected a complete file, received chained\.json, which has"),
     ],
 )
@@ -187,11 +230,33 @@ def test_faults_of_a_file_with_a_base_are_named(base, values, message):
         load_config(write(base / "mine.json", **values))
 
 
+def test_a_base_is_never_looked_for_where_the_program_was_started(base, monkeypatch):
+    """A file means the same wherever it is read."""
+    (base / "dla34").write_text("{}")
+    monkeypatch.chdir(base)
+    assert load_config(write(base / "deeper" / "a.json", base="dla34", changes={})) == load_config(DLA34)
+    with pytest.raises(ConfigError, match=r"b\.json: base: expected a file by its path"):
+        load_config(write(base / "deeper" / "b.json", base="base.json", changes={}))
+
+
+def test_a_folder_does_not_hide_a_shipped_name(base):
+    (base / "dla34").mkdir()  # the run folder of this configuration, as it is called by default
+    assert load_config(write(base / "mine.json", base="dla34", changes={})) == load_config(DLA34)
+
+
+def test_a_name_too_long_for_a_file_is_an_error_of_the_configuration(base):
+    with pytest.raises(ConfigError, match=r"x+ \.\.\.: expected a readable JSON configuration"):
+        load_config("x" * 5000)
+    with pytest.raises(ConfigError, match=r"data\.train\.images: expected a folder, received y+ \.\.\.$"):
+        check_files(load_config(DLA34, ["data.train.images=" + "y" * 5000]), "mine.json", ["train"])
+
+
 @pytest.mark.parametrize(
     ("text", "received"),
     [
         ("[1, 2]", "a list of 2 entries"),
         ('{"images": [], "annotations": [], "categories": []}', "an annotation file"),
+        ('{"images": [], "annotations": [], "categories": [], "data": 1}', "an annotation file"),
         ('{"a": 1}', "an object with the keys a"),
         ("{}", "an empty object"),
         ('"text"', "text"),
@@ -202,6 +267,10 @@ def test_a_file_that_is_no_configuration_is_told_in_one_line(text, received):
     with pytest.raises(ConfigError) as error:
         parse_config(text, source="mine.json")
     assert "\n" not in str(error.value) and received in str(error.value)
+
+
+def test_an_annotation_file_is_told_by_any_of_its_lists():
+    assert describe_document({"images": [], "info": {}}) == "an annotation file (it has images)"
 
 
 def test_values_are_repeated_up_to_a_length():
@@ -224,6 +293,9 @@ def test_no_message_repeats_a_long_value(place):
     with pytest.raises(ConfigError) as error:
         load_config(DLA34, ["train.epochs=" + "9" * 2_000_000])
     assert len(str(error.value)) < 600
+    with pytest.raises(ConfigError) as error:
+        load_config(DLA34, [f"loss_weights.{'x' * 5000}=1"])
+    assert len(str(error.value)) < 700
     with pytest.raises(ConfigError) as error:
         parse_config(json.dumps({**values, "model": {"z" * 2_000_000: 1}}), source="mine.json")
     assert all(len(line) < 600 for line in str(error.value).splitlines())

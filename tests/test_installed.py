@@ -72,6 +72,23 @@ def test_the_guards_pass_in_the_unpacked_source_distribution(sdist):
     assert " passed" in printed and "failed" not in printed
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_wheel_of_a_checkout_holds_nothing_that_a_user_left_there(tmp_path):
+    for path in (*files_in("."), *(path for part in ("centermask_keras", "configs") for path in files_below(part))):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    for name in ("configs/mine.json", "configs/ablations/mine.json", "saved_models/private/model.weights.h5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with zipfile.ZipFile(build(tmp_path, "wheel")) as archive:
+        names = set(archive.namelist())
+    assert "centermask_keras/shipped/configs/dla34.json" in names
+    assert not {name for name in names if "mine" in name or "private" in name}
+
+
 def test_a_wheel_holds_the_shipped_files_and_nothing_that_is_not_the_package(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

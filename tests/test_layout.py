@@ -164,6 +164,18 @@ def test_stages_do_not_import_each_other():
     assert not wrong
 
 
+def test_data_flows_from_files_to_samples_to_batches():
+    floors = ("order", "files", "samples", "feeding")
+    floor = {module: floors.index(module.split(".")[1]) for module in modules() if module.startswith("data.")}
+    wrong = [
+        f"{module} imports {target}"
+        for module in floor
+        for target in own_imports(modules()[module])
+        if floor.get(target, -1) > floor[module]
+    ]
+    assert len(set(floor.values())) == len(floors) and not wrong
+
+
 def test_modules_of_one_stage_do_not_import_in_a_circle():
     imports = {module: own_imports(tree) - {module} for module, tree in modules().items()}
     while leaves := [module for module, targets in imports.items() if not targets & imports.keys()]:

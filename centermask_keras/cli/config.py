@@ -22,6 +22,8 @@ def config_command(
     """Print the schema of configurations or a checked configuration, or bring a file up to date."""
     if [schema, show is not None, upgrade is not None].count(True) != 1:
         raise CenterMaskError("expected one of --schema, --show FILE and --upgrade FILE")
+    if set_ and show is None:
+        raise CenterMaskError("--set: expected with --show FILE only")
     if schema:
         print(json.dumps(Config.model_json_schema(), indent=2))
     elif show is not None:

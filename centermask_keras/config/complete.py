@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from centermask_keras.config.sections import DataConfig, EvalConfig, ModelConfig, Section, TrainConfig
-from centermask_keras.errors import ConfigError
+from centermask_keras.errors import ConfigError, shorten
 
 
 class Config(Section):
@@ -72,9 +72,11 @@ def check_files(config: Config, source: str, splits: Iterable[str] = ("train", "
     lines = []
     for split in splits:
         dataset = getattr(config.data, split)
-        if not Path(dataset.annotations).is_file():
-            lines.append(f"{source}: data.{split}.annotations: expected a file, received {dataset.annotations}")
-        if not Path(dataset.images).is_dir():
-            lines.append(f"{source}: data.{split}.images: expected a folder, received {dataset.images}")
+        if not os.path.isfile(dataset.annotations):
+            lines.append(
+                f"{source}: data.{split}.annotations: expected a file, received {shorten(dataset.annotations)}"
+            )
+        if not os.path.isdir(dataset.images):
+            lines.append(f"{source}: data.{split}.images: expected a folder, received {shorten(dataset.images)}")
     if lines:
         raise ConfigError("\n".join(lines))

@@ -6,18 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SHOWN = 200
-"""Characters of a value that a message repeats."""
+from centermask_keras.errors import shorten
+
 ANNOTATION_KEYS = {"images", "annotations", "categories"}
-
-
-def shorten(value: object) -> str:
-    """Return a value of the file as json, or text of a user as it is, in at most `SHOWN` characters."""
-    try:
-        text = value if isinstance(value, str) else json.dumps(value)
-    except ValueError:  # an integer of more digits than Python prints
-        text = "a number of thousands of digits"
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
 
 
 def describe_document(document: object) -> str:

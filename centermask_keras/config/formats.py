@@ -11,8 +11,7 @@ import json
 from typing import Any
 
 from centermask_keras.config.complete import Config
-from centermask_keras.config.explain import shorten
-from centermask_keras.errors import ConfigError
+from centermask_keras.errors import ConfigError, shorten
 
 FORMAT = 2
 """The form that is written. Without a number a file of a program is of form 1."""
@@ -38,6 +37,9 @@ LATE_KEYS_OF_FORMAT_1 = {
     "train.save": {"every": 1, "unit": "epochs"},
 }
 """Keys that came while there was no number yet, with the values that do what was done before they came."""
+
+LATE_KEYS_OF_FCOS = {"model.least_score": 0.05}
+"""The same for keys that only this detector has."""
 
 
 def to_stored_json(config: Config) -> str:
@@ -67,10 +69,10 @@ def upgrade(values: dict[str, Any], source: str) -> dict[str, Any]:
 
 def moved_to(path: str) -> str | None:
     """Return where the key of an earlier form at a path `a.b` is said today; None if it has not moved."""
-    moved = (
-        place + path.removeprefix(old) for old, place in MOVED.items() if path == old or path.startswith(f"{old}.")
-    )
-    return next(moved, None)
+    for old, place in MOVED.items():
+        if path == old or path.startswith(f"{old}."):
+            return place if " " in place else place + path.removeprefix(old)  # a sentence is no path
+    return None
 
 
 def find_moved(values: dict[str, Any]) -> list[str]:
@@ -85,15 +87,29 @@ def find_moved(values: dict[str, Any]) -> list[str]:
     return lines
 
 
+def find_late(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys that values of form 1 do not have, from their paths to what was done without them."""
+    late = dict(LATE_KEYS_OF_FORMAT_1)
+    if isinstance(values.get("model"), dict) and values["model"].get("detector") == "fcos":
+        late |= LATE_KEYS_OF_FCOS
+    return {
+        path: value
+        for path, value in late.items()
+        if isinstance(section := _section_of(values, path), dict) and path.rpartition(".")[2] not in section
+    }
+
+
+def _section_of(values: dict[str, Any], path: str) -> Any:
+    section: Any = values
+    for parent in path.split(".")[:-1]:
+        section = section.get(parent) if isinstance(section, dict) else None
+    return section
+
+
 def _to_format_2(values: dict[str, Any]) -> None:
     """The losses became a part of the model, those that are off are not named; a host's processes left the file."""
-    for path, value in LATE_KEYS_OF_FORMAT_1.items():
-        *parents, key = path.split(".")
-        section: Any = values
-        for parent in parents:
-            section = section.get(parent) if isinstance(section, dict) else None
-        if isinstance(section, dict):
-            section.setdefault(key, value)
+    for path, value in find_late(values).items():
+        _section_of(values, path)[path.rpartition(".")[2]] = value
     if isinstance(values.get("data"), dict):
         values["data"].pop("processes", None)
     weights = values.pop("loss_weights", None)

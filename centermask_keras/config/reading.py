@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from centermask_keras.config.complete import Config
-from centermask_keras.config.explain import describe_document, explain, shorten
-from centermask_keras.config.formats import find_moved, moved_to, upgrade
-from centermask_keras.errors import ConfigError
-from centermask_keras.shipped import find_config
+from centermask_keras.config.explain import ANNOTATION_KEYS, describe_document, explain
+from centermask_keras.config.formats import find_late, find_moved, moved_to, upgrade
+from centermask_keras.errors import ConfigError, shorten
+from centermask_keras.files import write_file
+from centermask_keras.shipped import configs, find_config
 
 RUN_CONFIG, RUN_RECORD = "config.json", "run.json"
 """Files of a run folder: the configuration beside the record is a program's."""
@@ -51,24 +53,31 @@ def parse_config(text: str, *, source: str, overrides: Iterable[str] = ()) -> Co
 def upgrade_file(path: str | Path) -> list[str]:
     """Write the configuration of a person, of an earlier form, anew.
 
-    One of today's form stays as it is, and so does a program's, which is brought up to date whenever it is read.
-
     Returns:
-        What has moved, a line per key; empty if the file stays.
+        What has moved and what was added, a line per key; empty if the file is of today's form and stays.
 
     Raises:
-        ConfigError: the file is no configuration, or not complete in its own form.
+        ConfigError: the file is no configuration, not complete in its own form, a program's (which is brought up to
+            date whenever it is read), or has a key in its earlier and in its new place.
     """
     path = Path(path)
     values = _read_document(path)
-    stays = "base" in values or _is_of_program(values, path)
-    upgraded = values if stays else upgrade(values, str(path))
-    if upgraded == values:
+    if _is_of_program(values, path):
+        raise ConfigError(
+            f"{path}: expected a file that somebody wrote, received a program's, which every command reads"
+        )
+    moved = find_moved(values)
+    if "base" in values or not moved:
         load_config(path)
         return []
-    text = _build(upgraded, str(path)).to_json()
-    path.write_text(text, encoding="utf-8")
-    return find_moved(values)
+    if "loss_weights" in values and "loss_weights" in (values.get("model") or {}):
+        raise ConfigError(f"{path}: expected one of loss_weights and model.loss_weights, received both. Delete one")
+    text = _build(upgrade(values, str(path)), str(path)).to_json()
+    write_file(path.parent, path.name, lambda partial: partial.write_text(text, encoding="utf-8"))
+    added = [
+        f"{key}: added, as {shorten(value)} does what was done without it" for key, value in find_late(values).items()
+    ]
+    return [*moved, *added]
 
 
 def _read_values(path: Path) -> dict[str, Any]:
@@ -99,8 +108,7 @@ def _resolve_base(values: dict[str, Any], path: Path) -> dict[str, Any]:
             f'{path}: expected {{"base": FILE, "changes": {{"a.b": value}}}} and no other key, received the keys '
             f"{shorten(', '.join(values))}"
         )
-    beside = path.parent / base
-    base_path = beside if beside.exists() else find_config(base)
+    base_path = _find_base(base, path)
     document = _read_document(base_path)
     if "base" in document:
         raise ConfigError(f"{path}: base: expected a complete file, received {shorten(base)}, which has a base itself")
@@ -108,6 +116,19 @@ def _resolve_base(values: dict[str, Any], path: Path) -> dict[str, Any]:
     for key, value in changes.items():
         _set(complete, key, value, where=f"{path}: changes", source=str(base_path))
     return complete
+
+
+def _find_base(base: str, path: Path) -> Path:
+    """Return the file of a base: by its path from the file that names it, or a shipped one by its name."""
+    beside, named = path.parent / base, configs()
+    if os.path.isfile(beside):  # False as well where the name is too long to be a file's
+        return beside
+    if base not in named:
+        raise ConfigError(
+            f"{path}: base: expected a file by its path from this one, or the name of a shipped configuration, "
+            f"received {shorten(base)}. Names of shipped configurations: {', '.join(named)}"
+        )
+    return named[base]
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -130,7 +151,11 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source}: {where}: expected JSON, received: {error.msg}") from None
     except ValueError as error:  # an integer of more digits than Python reads
         raise ConfigError(f"{source}: expected JSON, received: {shorten(str(error))}") from None
-    if not isinstance(document, dict) or not document.keys() & {"base", *Config.model_fields}:
+    if (
+        not isinstance(document, dict)
+        or ANNOTATION_KEYS <= document.keys()
+        or not document.keys() & {"base", *Config.model_fields}
+    ):
         raise ConfigError(
             f"{source}: expected a configuration (an object with {', '.join(Config.model_fields)}), received "
             f"{describe_document(document)}"
@@ -141,6 +166,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 def _build(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:
     for override in overrides:
         _override(values, override, source)
+    if moved := find_moved(values):  # inside of a section that changes or overrides gave as a whole
+        raise ConfigError("\n".join(f"{source}: {line}" for line in moved))
     try:
         # Through JSON again: strict mode then takes a list for a tuple, and still no text for a number.
         return Config.model_validate_json(json.dumps(values))
@@ -171,7 +198,7 @@ def _override(values: dict[str, Any], override: str, source: str) -> None:
 def _set(values: dict[str, Any], path: str, value: Any, *, where: str, source: str) -> None:
     """Put a value in the place of a path `a.b`, which the values of the source have."""
     if place := moved_to(path):
-        raise ConfigError(f"{where}: {path}: moved to {place}")
+        raise ConfigError(f"{where}: {shorten(path)}: moved to {shorten(place)}")
     section: Any = values
     *parents, key = path.split(".")
     for parent in parents:

@@ -6,9 +6,10 @@ in this folder, which the build makes (`setup.py`).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.errors import CenterMaskError, ConfigError, shorten
 
 COPIES = Path(__file__).parent
 CHECKOUT = COPIES.parents[1]
@@ -36,14 +37,14 @@ def find_config(given: str | Path) -> Path:
         ConfigError: neither; lists the names.
     """
     path = Path(given)
-    if path.exists() and not path.is_dir():
+    if os.path.isfile(path):  # False as well where the name is too long to be a file's
         return path
     named = configs()
-    if path.as_posix() in named:
-        return named[path.as_posix()]
-    reason = "a folder" if path.is_dir() else "No such file or directory"
+    if str(given) in named:
+        return named[str(given)]
+    reason = "a folder" if os.path.isdir(path) else "No such file or directory"
     raise ConfigError(
-        f"{given}: expected a readable JSON configuration, received: {reason}. "
+        f"{shorten(str(given))}: expected a readable JSON configuration, received: {reason}. "
         f"Names of shipped configurations: {', '.join(named)}"
     )
 
@@ -58,13 +59,13 @@ def find_model(given: str | Path) -> Path:
         CenterMaskError: neither; lists the names.
     """
     path = Path(given)
-    if path.exists():
+    if os.path.exists(path):
         return path
     named = models()
-    if path.as_posix() in named:
-        return named[path.as_posix()]
+    if str(given) in named:
+        return named[str(given)]
     raise CenterMaskError(
-        f"{given}: expected a run folder or an exported model, received none. "
+        f"{shorten(str(given))}: expected a run folder or an exported model, received none. "
         f"Names of shipped models: {', '.join(named)}"
     )
 

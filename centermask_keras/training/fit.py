@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import keras
 import numpy as np
@@ -81,7 +82,8 @@ def train_config(
     with start_replicas(config, name) as replicas, StopRequest() as stop:
         facts = {"configuration": config.to_json(), "versions": str(versions())}
         facts |= {"training set": _describe(train_set), "validation set": _describe(val_set)}
-        facts |= {"initial weights": str(describe_weights(weights))}
+        initial_weights = describe_weights(weights)  # read now: the run folder may be their own, and overwritten
+        facts |= {"initial weights": str(initial_weights)}
         replicas.check_agreement(facts)  # before anything is built together
         schedule = _make_schedule(config.train, steps)
         model, averaged = _build_models(config, schedule, weights, replicas)  # weights that do not fit end it here
@@ -101,7 +103,7 @@ def train_config(
             stop=stop,
         )
         if replicas.is_chief:
-            write_provenance(run, name=name, weights=weights, warnings=warnings)
+            write_provenance(run, name=name, initial_weights=initial_weights, warnings=warnings)
         replicas.wait()  # until the chief has opened the folder
         variables = _state_of(model, averaged, config.train)
         _continue(run, variables)
@@ -199,15 +201,18 @@ def _fit_epochs(
     run: Run, model: CenterMask, callbacks: list[keras.callbacks.Callback], *, end: int, steps: int
 ) -> None:
     """Train up to the end of an epoch, counted from 1, in epochs of so many steps."""
-    model.fit(
-        _make_dataset(run),
-        steps_per_epoch=steps,
-        epochs=end,
-        initial_epoch=run.progress.epoch,
-        shuffle=False,  # the dataset comes in its own random order
-        verbose=0,
-        callbacks=callbacks,
-    )
+    with catch_warnings():
+        # Of the head of a loss that `model.loss_weights` does not name.
+        filterwarnings("ignore", message="Gradients do not exist for variables")
+        model.fit(
+            _make_dataset(run),
+            steps_per_epoch=steps,
+            epochs=end,
+            initial_epoch=run.progress.epoch,
+            shuffle=False,  # the dataset comes in its own random order
+            verbose=0,
+            callbacks=callbacks,
+        )
 
 
 def _make_dataset(run: Run) -> Any:

@@ -25,13 +25,13 @@ ENVIRONMENT = ("TF_DETERMINISTIC_OPS", "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS
 """Variables that change the last bits of results."""
 
 
-def write_provenance(run: Run, *, name: str, weights: Path | None, warnings: list[str]) -> None:
+def write_provenance(run: Run, *, name: str, initial_weights: dict[str, str] | None, warnings: list[str]) -> None:
     """Write what the run is made of; a run that continues must find what it began with.
 
     Args:
         run: the run.
         name: what errors call the configuration.
-        weights: the file of weights that the training begins with.
+        initial_weights: what the training begins with (`describe_weights`).
         warnings: what was said about the configuration.
 
     Raises:
@@ -41,7 +41,7 @@ def write_provenance(run: Run, *, name: str, weights: Path | None, warnings: lis
     data = {
         "categories": [{"id": int(category_id), "name": class_name} for category_id, class_name in ids_and_names],
         "dataset": {"train": _counts(run.train_set), "val": _counts(run.val_set)},
-        "initial_weights": describe_weights(weights),
+        "initial_weights": initial_weights,
         "backend": keras.backend.backend(),
     }
     record = run.folder.read_record()

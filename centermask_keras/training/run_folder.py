@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from centermask_keras.config import Config, load_stored_config, to_stored_json
-from centermask_keras.errors import CenterMaskError, ConfigError
+from centermask_keras.errors import CenterMaskError, ConfigError, shorten
 from centermask_keras.files import PARTIAL, check_room, write_file
 from centermask_keras.training.state import STATE_FILES, StateFiles, check_finite
 
@@ -174,7 +174,7 @@ def check_same(path: Path, expected: Any, received: Any) -> None:
     """
     before, now = _leaves(expected), _leaves(received)
     lines = [
-        f"{path}: {leaf}: expected {before.get(leaf, 'nothing')}, received {now.get(leaf, 'nothing')}"
+        f"{path}: {leaf}: expected {shorten(before.get(leaf, 'nothing'))}, received {shorten(now.get(leaf, 'nothing'))}"
         for leaf in dict.fromkeys([*before, *now])
         if before.get(leaf) != now.get(leaf)
     ]

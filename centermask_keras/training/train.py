@@ -14,6 +14,7 @@ from rich.console import Console
 from centermask_keras.backend import start_backend
 from centermask_keras.config import Config, load_config
 from centermask_keras.data.feeding.processes import check_start
+from centermask_keras.errors import CenterMaskError, shorten
 
 if TYPE_CHECKING:
     import keras
@@ -59,12 +60,13 @@ def train(
         ImageError: an image does not decode (with `data.on_error` stop).
         InterruptedTraining: SIGTERM came; the state is saved.
         CenterMaskError: `weights` do not fit, a loss is not finite (the message names step, epoch and losses), the disk
-            is full, or one of the `processes` is lost.
+            is full, one of the `processes` is lost, or `callbacks` holds something else.
     """
     if not isinstance(config, Config):
         config, name = load_config(config), name or str(config)
     check_start(processes)
     start_backend(find_devices=config.distribution != "multi_worker")
+    _check_callbacks(callbacks)
     from centermask_keras.training.fit import train_config
 
     return train_config(
@@ -77,3 +79,11 @@ def train(
         processes=processes,
         console=console or Console(),
     )
+
+
+def _check_callbacks(callbacks: object) -> None:
+    import keras
+
+    several = isinstance(callbacks, Sequence)
+    if not several or not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
+        raise CenterMaskError(f"callbacks: expected a list of Keras callbacks, received {shorten(repr(callbacks))}")

@@ -1,5 +1,6 @@
 """Training from Python: a file or a configuration, strings or paths, and callbacks of the caller."""
 
+import hashlib
 import json
 
 import keras
@@ -46,6 +47,33 @@ def test_errors_name_the_file_or_the_configuration(tiny):
         with pytest.raises(ConfigError) as caught:
             cm.train(config, run_dir=tiny.tmp_path / "run")
         assert str(caught.value).startswith(f"{name}: model.num_classes: expected 5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"callbacks": None}, "callbacks: expected a list of Keras callbacks, received None"),
+        ({"callbacks": Caller()}, "callbacks: expected a list of Keras callbacks, received <"),
+        ({"callbacks": [print]}, "callbacks: expected a list of Keras callbacks, received .<built-in function print>"),
+        ({"processes": -1}, "processes: expected a number of at least 0, received -1"),
+        ({"processes": "2"}, "processes: expected a number of at least 0, received '2'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_the_folder_is_touched(tiny, arguments, message):
+    run_dir = tiny.tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "model.weights.h5").write_bytes(b"an earlier run")
+    with pytest.raises(CenterMaskError, match=message):
+        cm.train(tiny.config(), run_dir=run_dir, overwrite=True, **arguments)
+    assert [path.name for path in run_dir.iterdir()] == ["model.weights.h5"]
+
+
+def test_a_run_may_begin_anew_with_its_own_weights(tiny):
+    folder = tiny.train(tiny.config("train.epochs=1")).run_dir
+    weights = (folder / "model.weights.h5").read_bytes()
+    again = cm.train(tiny.config("train.epochs=1"), run_dir=folder, weights=folder, overwrite=True)
+    record = json.loads((again.run_dir / "run.json").read_text())
+    assert record["initial_weights"]["sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_callbacks_come_after_those_of_the_library(tiny):

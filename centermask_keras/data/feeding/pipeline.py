@@ -1,7 +1,7 @@
 """Datasets: annotations and images -> batches of ground truth for training, images for evaluation.
 
 Stage: data. The samples of training have an endless order that the seed alone decides
-(data/samples/order.py). Everything about a sample follows from (seed, position), so that a dataset started at step s
+(data/order.py). Everything about a sample follows from (seed, position), so that a dataset started at step s
 gives what an uninterrupted one gives.
 """
 

@@ -67,7 +67,7 @@ class BatchProcesses:
             processes: how many processes make them.
 
         Raises:
-            ConfigError: PyGrain is not installed.
+            ConfigError: `processes` is no number of at least 0, or PyGrain is not installed.
         """
         self._grain = _import_grain(processes)
         self._source, self._counters = _Source(config, annotations, share), counters
@@ -184,6 +184,8 @@ def check_start(processes: int) -> None:
     # By this mark `multiprocessing` itself refuses to start a process, but only then: a run folder is open before.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise CenterMaskError(f"expected a training in the main program, received one in a new process. {MAIN_GUARD}")
+    if type(processes) is not int or processes < 0:
+        raise ConfigError(f"processes: expected a number of at least 0, received {processes!r}")
     if processes:
         _import_grain(processes)
 

@@ -22,7 +22,7 @@ from centermask_keras.structures import ground_truth_forms
 PADDING_STEP = 64  # objects: few enough sizes to compile a step for each, and little padding
 OBJECTS = tuple(name for name, (_, axes) in ground_truth_forms().items() if "N" in axes)
 """What a batch holds of each object."""
-# What keeps the random numbers of samples and steps apart from those of epochs (data/samples/order.py).
+# What keeps the random numbers of samples and steps apart from those of epochs (data/order.py).
 SAMPLE_STREAM, SIZE_STREAM = 1, 2
 
 

@@ -31,7 +31,7 @@ from centermask_keras.data.files.lvis_json import LvisFacts, find_known_classes,
 from centermask_keras.data.files.segmentations import Segmentations
 from centermask_keras.data.files.shards import ImageFile, ImageShards
 from centermask_keras.data.files.storage import ImageFolder, open_images
-from centermask_keras.data.samples.order import SampleOrder, repeat_factors
+from centermask_keras.data.order import SampleOrder, repeat_factors
 from centermask_keras.errors import DataError, ImageError, Problem
 
 Crowd = Literal["train", "ignore", "drop"]

@@ -20,6 +20,7 @@ from batches import assert_same_batch, assert_same_batches
 
 from centermask_keras._cv2 import cv2
 from centermask_keras.config import load_config
+from centermask_keras.data import order
 from centermask_keras.data.feeding import pipeline
 from centermask_keras.data.feeding.pipeline import (
     iterate_eval_batches,
@@ -31,7 +32,6 @@ from centermask_keras.data.feeding.pipeline import (
 from centermask_keras.data.feeding.rows import PADDING_STEP, Share, make_train_row, make_train_transform
 from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.data.files.images import read_image
-from centermask_keras.data.samples import order
 from centermask_keras.data.samples.sample import SampleCounters, count_planes, make_sample
 from centermask_keras.data.samples.transform import make_letterbox, mirror
 from centermask_keras.errors import ImageError

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from centermask_keras.data.samples.order import REPEAT_THRESHOLD, SampleOrder, repeat_factors
+from centermask_keras.data.order import REPEAT_THRESHOLD, SampleOrder, repeat_factors
 
 
 class Images:
