@@ -34,6 +34,9 @@ def evaluate_command(
     from_coco: Annotated[
         bool, typer.Option("--from-coco", help="Score COCO's 80 categories on an LVIS file (the paper's Table 4).")
     ] = False,
+    max_detections: Annotated[
+        int | None, typer.Option("--max-detections", min=1, help="Results that count per image and class; default all.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the files; default RUN/eval, of a named model runs/NAME/eval.")
     ] = None,
@@ -46,7 +49,15 @@ def evaluate_command(
             raise CenterMaskError("--results: expected --annotations FILE as well")
         from centermask_keras.evaluation.score_file import score_file
 
-        figures = score_file(results, annotations, iou_type=iou_type, backend=backend, from_coco=from_coco, out=out)
+        figures = score_file(
+            results,
+            annotations,
+            iou_type=iou_type,
+            backend=backend,
+            from_coco=from_coco,
+            max_detections=max_detections,
+            out=out,
+        )
         print(figure_table(figures))
         write_json(json_, figures)
         return
@@ -65,6 +76,7 @@ def evaluate_command(
             images=images,
             backend=backend,
             from_coco=from_coco,
+            max_detections=max_detections,
             out=out,
             progress=advance,
         )

@@ -20,7 +20,7 @@ from centermask_keras.detectors import detector_class
 from centermask_keras.detectors.base import ReadPoints, assemble_detections, to_logits
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import evaluate_coco
-from centermask_keras.evaluation.predict import Progress, detection_limits
+from centermask_keras.evaluation.predict import Progress
 from centermask_keras.inference.objects import categories_of, to_objects
 from centermask_keras.structures import Detections, Outputs, PointOutputs, Tensor
 from centermask_keras.targets.saliency import class_planes_to_map
@@ -74,11 +74,7 @@ def measure_ceiling(
             results[kind] += found.to_coco(int(annotations.image_ids[index]))
         if progress:
             progress(index + 1, len(annotations))
-    limits = detection_limits(config.model.max_detections)
-    return {
-        kind: evaluate_coco(annotations, found, iou_type="segm", max_detections=limits)["mask_ap"]
-        for kind, found in results.items()
-    }
+    return {kind: evaluate_coco(annotations, found, iou_type="segm")["mask_ap"] for kind, found in results.items()}
 
 
 def make_ceiling_sample(

@@ -12,7 +12,7 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ Backend = Literal["faster", "pycocotools"]
 PREFIX = {"segm": "mask", "bbox": "box", "boundary": "boundary"}
 AREAS = ("all", "small", "medium", "large")
 """The area ranges of both backends, in their order: any, below 32^2, 32^2 to 96^2, above 96^2 original pixels."""
+COCO_LIMITS = (1, 10, 100)
+"""How many results per image and class COCO counts; all figures but the first two recalls take the last."""
 CLASSES_TOGETHER = 100
 """Classes matched at once: backends keep something for each class and image, and LVIS has 24 million such pairs."""
 
@@ -43,7 +45,7 @@ def evaluate_coco(
     *,
     iou_type: IouType = "segm",
     backend: Backend = "faster",
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: int | None = None,
 ) -> dict[str, Any]:
     """Score COCO results.
 
@@ -55,15 +57,16 @@ def evaluate_coco(
         iou_type: score masks ("segm"), boxes ("bbox"), or masks with their boundaries ("boundary"): the overlap is the
             smaller one of those of the masks and of their inner boundaries.
         backend: "pycocotools" is the reference; "faster" is faster-coco-eval, which gives the same figures.
-        max_detections: counts of best results per image and class. All figures but the `ar` of the smaller counts
-            take the largest. LVIS has one count of its own: 300 per image, of all classes together.
+        max_detections: how many results count per image and class, the best ones; all of them if not given. LVIS has
+            one count of its own: 300 per image, of all classes together.
 
     Returns:
         With the prefix `mask`, `box` or `boundary`: `mask_ap`, `mask_ap50`, `mask_ap75`, `mask_ap_small`, `_medium`,
-        `_large`, `mask_ar1`, `mask_ar10`, `mask_ar100` (after `max_detections`), `mask_ar_small`, `_medium`, `_large`;
-        -1 where there is no object to find. For LVIS also `mask_ap_rare`, `_common`, `_frequent`. And `per_class`: in
-        the order of the category ids, rows of `category_id`, `name`, `objects` (crowd regions not counted), `mask_ap`,
-        `mask_ap50`, `mask_ap75`.
+        `_large`, `mask_ar1`, `mask_ar10`, `mask_ar100`, `mask_ar_small`, `_medium`, `_large`; -1 where there is no
+        object to find. Where more than 100 results count, also `mask_ar` with their number, and COCO's figures, which
+        take 100: `mask_at_100_ap`, `_ap50`, `_ap75`, `_ap_small`, `_ap_medium`, `_ap_large`. For LVIS also
+        `mask_ap_rare`, `_common`, `_frequent`. And `per_class`: in the order of the category ids, rows of
+        `category_id`, `name`, `objects` (crowd regions not counted), `mask_ap`, `mask_ap50`, `mask_ap75`.
 
     Raises:
         DataError: faults in either file; each names file, place (`results[17].score`), expected and received.
@@ -71,11 +74,11 @@ def evaluate_coco(
     """
     if iou_type not in PREFIX:
         raise ValueError(f"iou_type: expected segm, bbox or boundary, received {iou_type!r}")
-    if not max_detections or min(max_detections) < 1:
-        raise ValueError(f"max_detections: expected counts of at least 1, received {list(max_detections)}")
+    if max_detections is not None and max_detections < 1:
+        raise ValueError(f"max_detections: expected a count of at least 1, received {max_detections}")
     ground_truth = read_ground_truth(annotations, iou_type)
     detections = read_results(results, ground_truth, iou_type)
-    return _evaluate(ground_truth, detections, iou_type, backend, sorted(set(max_detections)))
+    return _evaluate(ground_truth, detections, iou_type, backend, _limits(detections, max_detections))
 
 
 def evaluate_coco_on_lvis(
@@ -110,6 +113,14 @@ def evaluate_coco_on_lvis(
     return _evaluate(*translate_coco(ground_truth, detections), iou_type, backend, [LVIS_DETECTIONS])
 
 
+def _limits(detections: list[dict[str, Any]], max_detections: int | None) -> list[int]:
+    """Return how many results count per image and class: COCO's counts, and the one that is asked for."""
+    if max_detections is None:
+        in_images = Counter(row["image_id"] for row in detections)
+        max_detections = max([COCO_LIMITS[-1], *in_images.values()])
+    return [*(limit for limit in COCO_LIMITS if limit < max_detections), max_detections]
+
+
 def _evaluate(
     ground_truth: ScoringTruth,
     detections: list[dict[str, Any]],
@@ -124,6 +135,9 @@ def _evaluate(
     precision = np.concatenate([precision for precision, _ in blocks], axis=2)
     recall = np.concatenate([recall for _, recall in blocks], axis=1)
     evaluation = _summarize(precision, recall, limits, PREFIX[iou_type])
+    if COCO_LIMITS[-1] in limits[:-1]:
+        at_coco = precision[..., : limits.index(COCO_LIMITS[-1]) + 1]
+        evaluation |= _summarize_precision(at_coco, f"{PREFIX[iou_type]}_at_{COCO_LIMITS[-1]}")
     if ground_truth.federation is not None:
         evaluation |= _summarize_frequencies(precision, ground_truth, PREFIX[iou_type])
     evaluation["per_class"] = _summarize_classes(precision, ground_truth, PREFIX[iou_type])
@@ -171,6 +185,7 @@ def _run_backend(
         def computeIoU(self, image_id: int, category_id: int) -> Any:
             return overlaps.get((image_id, category_id), [])
 
+    ground_truth, detections = _number(ground_truth, detections)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         datasets = []
         for rows in (ground_truth.objects, detections):
@@ -193,6 +208,21 @@ def _run_backend(
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
 
 
+def _number(ground_truth: ScoringTruth, detections: list[dict[str, Any]]) -> tuple[ScoringTruth, list[dict[str, Any]]]:
+    """Number images and categories from 1, in rising order of their ids, as backends keep ids in few bits."""
+    images, categories = (
+        {each: number for number, each in enumerate(sorted(ids), 1)}
+        for ids in (ground_truth.image_hw, ground_truth.class_names)
+    )
+    objects, found = (
+        [{**row, "image_id": images[row["image_id"]], "category_id": categories[row["category_id"]]} for row in rows]
+        for rows in (ground_truth.objects, detections)
+    )
+    image_hw = {images[image]: hw for image, hw in ground_truth.image_hw.items()}
+    class_names = {categories[category]: name for category, name in ground_truth.class_names.items()}
+    return replace(ground_truth, image_hw=image_hw, class_names=class_names, objects=objects), found
+
+
 def _split_classes(
     ground_truth: ScoringTruth, detections: list[dict[str, Any]]
 ) -> Iterator[tuple[ScoringTruth, list[dict[str, Any]]]]:
@@ -212,11 +242,15 @@ def _split_classes(
 
 
 def _summarize(precision: np.ndarray, recall: np.ndarray, limits: list[int], prefix: str) -> dict[str, Any]:
-    figures = _precision_figures(precision, prefix)
-    figures |= {f"{prefix}_ap_{area}": _mean(precision[..., AREAS.index(area), -1]) for area in AREAS[1:]}
+    figures = _summarize_precision(precision, prefix)
     figures |= {f"{prefix}_ar{limit}": _mean(recall[..., 0, index]) for index, limit in enumerate(limits)}
     figures |= {f"{prefix}_ar_{area}": _mean(recall[..., AREAS.index(area), -1]) for area in AREAS[1:]}
     return figures
+
+
+def _summarize_precision(precision: np.ndarray, prefix: str) -> dict[str, float]:
+    areas = {f"{prefix}_ap_{area}": _mean(precision[..., AREAS.index(area), -1]) for area in AREAS[1:]}
+    return _precision_figures(precision, prefix) | areas
 
 
 def _summarize_classes(precision: np.ndarray, ground_truth: ScoringTruth, prefix: str) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ def evaluate_to_files(
     images: Path | None = None,
     backend: Backend = "faster",
     from_coco: bool = False,
+    max_detections: int | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
@@ -65,6 +66,7 @@ def evaluate_to_files(
         images: folder of their images.
         backend: the scorer (see `evaluate_coco`).
         from_coco: a model of COCO's categories on an LVIS file (see `evaluate_coco_on_lvis`).
+        max_detections: how many results count per image and class (see `evaluate_coco`).
         out: folder for the files; if not given, `eval` beside the weights, of a named model `runs/NAME/eval`.
         progress: told about every batch.
 
@@ -89,6 +91,7 @@ def evaluate_to_files(
         iou_types=("segm", "bbox", "boundary"),
         backend=backend,
         from_coco=from_coco,
+        max_detections=max_detections,
         progress=progress,
     )
     detections = out / "detections.json"

@@ -47,6 +47,7 @@ def evaluate_model(
     iou_types: Sequence[IouType] = ("segm", "bbox"),
     backend: Backend = "faster",
     from_coco: bool = False,
+    max_detections: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Detect in every image of a dataset and score what was found.
@@ -58,6 +59,7 @@ def evaluate_model(
         backend: the scorer (see `evaluate_coco`).
         from_coco: the model knows COCO's categories, the dataset is LVIS (see `evaluate_coco_on_lvis`). Results keep
             the model's category ids.
+        max_detections: how many results count per image and class (see `evaluate_coco`).
         progress: told about every batch.
 
     Raises:
@@ -76,9 +78,13 @@ def evaluate_model(
     per_class: list[dict[str, Any]] = []
     if annotations.has_annotations:
         scoring = time.perf_counter()
-        most = predictor.config.model.max_detections
         figures, per_class = score(
-            annotations, results, iou_types=iou_types, max_detections=most, backend=backend, from_coco=from_coco
+            annotations,
+            results,
+            iou_types=iou_types,
+            max_detections=max_detections,
+            backend=backend,
+            from_coco=from_coco,
         )
         seconds["scoring"] = time.perf_counter() - scoring
     seconds["total"] = time.perf_counter() - begin
@@ -139,7 +145,7 @@ def score(
     results: list[dict[str, Any]],
     *,
     iou_types: Sequence[IouType],
-    max_detections: int,
+    max_detections: int | None = None,
     backend: Backend = "faster",
     from_coco: bool = False,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -149,27 +155,23 @@ def score(
         annotations: the dataset that the results are compared with.
         results: COCO results.
         iou_types: the measures (see `evaluate_coco`).
-        max_detections: K of the model; the scorer counts that many per image, and never fewer than COCO's 100.
+        max_detections: how many results count per image and class (see `evaluate_coco`).
         backend: the scorer (see `evaluate_coco`).
         from_coco: the results have COCO's categories, the dataset is LVIS (see `evaluate_coco_on_lvis`).
 
     Returns:
         The figures of all (`mask_ap` ..., `box_ap` ..., `boundary_ap` ...) and one row per class.
     """
-    limits = detection_limits(max_detections)
     figures: dict[str, float] = {}
     rows: dict[int, dict[str, Any]] = {}
     for iou_type in iou_types:
         if from_coco:
             scored = evaluate_coco_on_lvis(annotations, results, iou_type=iou_type, backend=backend)
         else:
-            scored = evaluate_coco(annotations, results, iou_type=iou_type, max_detections=limits, backend=backend)
+            scored = evaluate_coco(
+                annotations, results, iou_type=iou_type, max_detections=max_detections, backend=backend
+            )
         for row in scored.pop("per_class"):
             rows.setdefault(row["category_id"], {}).update(row)
         figures |= scored
     return figures, list(rows.values())
-
-
-def detection_limits(max_detections: int) -> tuple[int, int, int]:
-    """Return how many detections per image count: COCO's 1, 10 and 100, the last one raised to the model's K."""
-    return 1, 10, max(100, max_detections)

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "small": "ap_small", "medium": "ap_medium", "large": "ap_large"}
+KINDS = {
+    name: title
+    for kind in ("mask", "box", "boundary")
+    for name, title in {kind: kind, f"{kind}_at_100": "  best 100"}.items()
+}
+"""What figures begin with -> the title of their line. COCO counts the best 100 results of each image."""
 LVIS_COLUMNS = {"rare": "ap_rare", "common": "ap_common", "freq.": "ap_frequent"}
 
 
 def figure_table(figures: Mapping[str, float]) -> str:
-    """Lay out the average precisions, one line each for masks, boxes and boundaries.
+    """Lay out the average precisions, a line each for masks, boxes and boundaries, and one below for COCO's best 100.
 
     Args:
         figures: as `evaluate_coco` gives them, `mask_...`, `box_...`, `boundary_...`, or several in one.
@@ -26,10 +32,10 @@ def figure_table(figures: Mapping[str, float]) -> str:
     """
     columns = COLUMNS | LVIS_COLUMNS if any(name.endswith("_ap_rare") for name in figures) else COLUMNS
     lines = [" " * 16 + "".join(f"{title:<7}" for title in columns).rstrip()]
-    for kind in ("mask", "box", "boundary"):
+    for kind, title in KINDS.items():
         if f"{kind}_ap" in figures:
             cells = [_cell(figures[f"{kind}_{key}"]) for key in columns.values()]
-            lines.append(f"{kind:<16}" + "".join(f"{cell:<7}" for cell in cells).rstrip())
+            lines.append(f"{title:<16}" + "".join(f"{cell:<7}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 

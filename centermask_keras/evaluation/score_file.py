@@ -19,6 +19,7 @@ def score_file(
     iou_type: IouType = "segm",
     backend: Backend = "faster",
     from_coco: bool = False,
+    max_detections: int | None = None,
     out: Path | None = None,
 ) -> dict[str, float]:
     """Score a file of COCO results; with a folder, write `metrics.json` and `per_class.csv` into it.
@@ -26,8 +27,10 @@ def score_file(
     Returns:
         The figures (see `evaluate_coco`).
     """
-    evaluate = evaluate_coco_on_lvis if from_coco else evaluate_coco
-    figures = evaluate(annotations, results, iou_type=iou_type, backend=backend)
+    if from_coco:
+        figures = evaluate_coco_on_lvis(annotations, results, iou_type=iou_type, backend=backend)
+    else:
+        figures = evaluate_coco(annotations, results, iou_type=iou_type, backend=backend, max_detections=max_detections)
     per_class = figures.pop("per_class")
     if out is not None:
         write_report(out, figures, per_class)

@@ -93,14 +93,14 @@ def test_published_figures(coco_eval_reference, iou_type, prefix, backend, capfd
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("limits", [(1, 10, 400), (3,), (100, 5, 2, 1)])
+@pytest.mark.parametrize(("most", "limits"), [(100, (1, 10, 100)), (3, (1, 3)), (1, (1,))])
 @pytest.mark.parametrize(("iou_type", "prefix"), [("segm", "mask"), ("bbox", "box")])
-def test_backends_agree_for_any_limits(coco_eval_reference, iou_type, prefix, limits):
+def test_backends_agree_for_any_limit(coco_eval_reference, iou_type, prefix, most, limits):
     annotations = coco_eval_reference / "instances_val2014_100.json"
     results = coco_eval_reference / f"instances_val2014_fake{iou_type}100_results.json"
-    options = {"iou_type": iou_type, "max_detections": limits}
+    options = {"iou_type": iou_type, "max_detections": most}
     faster, reference = (evaluate_coco(annotations, results, backend=backend, **options) for backend in BACKENDS)
-    assert [name for name in faster if name != "per_class"] == names(prefix, sorted(limits))
+    assert [name for name in faster if name != "per_class"] == names(prefix, limits)
     assert len(faster["per_class"]) == 80
     assert_same(faster, reference)
 
@@ -144,13 +144,48 @@ def test_ground_truth_of_real_photos_finds_itself(coco_tiny, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_more_than_100_objects_in_an_image_need_a_larger_limit(tmp_path, backend):
+def test_all_results_count_and_coco_counts_100_of_an_image(tmp_path, backend):
     boxes = [(5 * (i % 15), 5 * (i // 15), 4, 4) for i in range(150)]
     annotations = write_ground_truth(tmp_path / "truth.json", [make_object(i, box=box) for i, box in enumerate(boxes)])
     results = [make_result(box=box, score=1 - i / 200) for i, box in enumerate(boxes)]
-    assert evaluate_coco(annotations, results, backend=backend)["mask_ar100"] == pytest.approx(2 / 3)
-    figures = evaluate_coco(annotations, results, backend=backend, max_detections=(1, 10, 400))
-    assert figures["mask_ap"] == figures["mask_ar400"] == pytest.approx(1)
+    figures = evaluate_coco(annotations, results, backend=backend)
+    assert figures["mask_ap"] == figures["mask_ar150"] == pytest.approx(1)
+    assert figures["mask_ar100"] == pytest.approx(2 / 3)
+    of_coco = evaluate_coco(annotations, results, backend=backend, max_detections=100)
+    assert not any("at_100" in name for name in of_coco)
+    assert of_coco["mask_ap"] == pytest.approx(0.663, abs=5e-4)
+    for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"):
+        assert figures[f"mask_at_100_{name}"] == of_coco[f"mask_{name}"]
+
+
+def spread(ids: list[int]) -> dict[int, int]:
+    """Give ids new values of 64 bits, negative ones and 0 among them, in the same order."""
+    middle = len(ids) // 2
+    return {old: (place - middle) * (2**62 // len(ids)) + (place > middle) for place, old in enumerate(sorted(ids))}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("iou_type", ["segm", "bbox", "boundary"])
+def test_figures_do_not_depend_on_the_ids_of_a_file(coco_eval_reference, tmp_path, iou_type, backend):
+    document = json.loads((coco_eval_reference / "instances_val2014_100.json").read_text())
+    kind = "bbox" if iou_type == "bbox" else "segm"
+    results = json.loads((coco_eval_reference / f"instances_val2014_fake{kind}100_results.json").read_text())
+    expected = evaluate_coco(coco_eval_reference / "instances_val2014_100.json", results, iou_type=iou_type)
+    images, categories, objects = (
+        spread([row["id"] for row in document[name]]) for name in ("images", "categories", "annotations")
+    )
+    assert 0 in images.values() and min(images.values()) < 0 and max(categories.values()) > 2**60
+    for name, new in (("images", images), ("categories", categories), ("annotations", objects)):
+        for row in document[name]:
+            row["id"] = new[row["id"]]
+    for row in (*document["annotations"], *results):
+        row["image_id"], row["category_id"] = images[row["image_id"]], categories[row["category_id"]]
+    (tmp_path / "spread.json").write_text(json.dumps(document))
+    figures = evaluate_coco(tmp_path / "spread.json", results, iou_type=iou_type, backend=backend)
+    assert [row["category_id"] for row in figures["per_class"]] == sorted(categories.values())
+    for row in (*figures["per_class"], *expected["per_class"]):
+        del row["category_id"]
+    assert figures == expected if backend == "faster" else assert_same(figures, expected) is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -334,7 +369,7 @@ def test_image_info_without_annotations_is_an_error(tmp_path, truth):
         evaluate_coco(tmp_path / "nowhere.json", [])
 
 
-@pytest.mark.parametrize("options", [{"backend": "slow"}, {"iou_type": "masks"}, {"max_detections": (0, 10)}])
+@pytest.mark.parametrize("options", [{"backend": "slow"}, {"iou_type": "masks"}, {"max_detections": 0}])
 def test_arguments_outside_of_their_choices_are_errors(truth, options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}: expected"):

@@ -258,7 +258,7 @@ def test_ground_truth_of_real_photos_finds_itself_through_the_map(photos):
         for row in document["annotations"]
     ]
     kinds = ("segm", "bbox", "boundary")
-    figures, per_class = score(annotations, results, iou_types=kinds, max_detections=100, from_coco=True)
+    figures, per_class = score(annotations, results, iou_types=kinds, from_coco=True)
     assert len(per_class) == 70 and sum(row["objects"] for row in per_class) < len(results)
     for prefix in ("mask", "box", "boundary"):
         assert figures[f"{prefix}_ap"] == figures[f"{prefix}_ar300"] == pytest.approx(1)

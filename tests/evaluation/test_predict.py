@@ -80,7 +80,7 @@ def test_figures_of_a_fresh_detector_are_low_and_complete(predictor, annotations
 
 def test_ground_truth_scores_one_and_draws(annotations):
     results = truth_as_results(annotations)
-    figures, per_class = score(annotations, results, iou_types=("segm", "bbox", "boundary"), max_detections=30)
+    figures, per_class = score(annotations, results, iou_types=("segm", "bbox", "boundary"))
     assert figures["mask_ap"] == figures["box_ap"] == figures["boundary_ap"] == pytest.approx(1.0)
     assert all(row["mask_ap"] == pytest.approx(1.0) for row in per_class)
     picture = draw_examples(annotations, results, count=2)
@@ -138,9 +138,7 @@ def test_classes_of_one_name_keep_their_own_rows(annotations, shapes, tmp_path):
     data = json.loads((shapes / "val.json").read_text())
     data["categories"][1]["name"] = data["categories"][0]["name"]
     (tmp_path / "val.json").write_text(json.dumps(data))
-    _, per_class = score(
-        load_annotations(tmp_path / "val.json", shapes / "val"), [], iou_types=("segm", "bbox"), max_detections=30
-    )
+    _, per_class = score(load_annotations(tmp_path / "val.json", shapes / "val"), [], iou_types=("segm", "bbox"))
     assert [row["category_id"] for row in per_class] == annotations.category_ids.tolist()
 
 

@@ -45,6 +45,13 @@ def test_table_of_one_kind_has_one_line():
     assert [line.split()[0] for line in figure_table(figures).splitlines()] == ["AP", "box"]
 
 
+def test_table_has_a_second_line_for_the_best_100():
+    figures = FIGURES | {f"mask_at_100_{key}": 0.25 for key in COLUMNS.values()}
+    lines = figure_table(figures).splitlines()
+    assert [line.split()[0] for line in lines] == ["AP", "mask", "best", "box"]
+    assert lines[2].split() == ["best", "100", *["0.250"] * 6]
+
+
 def test_table_of_lvis_has_the_frequencies_as_well():
     figures = (
         FIGURES
