@@ -33,10 +33,14 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Keras
     Args:
         config: the configuration.
         categories: names and ids of its classes; numbered names if not given.
+
+    Raises:
+        CenterMaskError: a forked process in which TensorFlow would hang (see `check_not_forked`).
     """
     from centermask_keras.detectors import build_detector
-    from centermask_keras.inference.runtimes.keras import KerasPredictor
+    from centermask_keras.inference.runtimes.keras import KerasPredictor, check_process
 
+    check_process()  # before the weights are made
     if categories is None:
         categories = [Category(index, f"class {index}") for index in range(config.model.num_classes)]
     detector = build_detector(config.model, seed=config.train.seed, synchronized_norm=config.train.synchronized_norm)
