@@ -9,7 +9,7 @@ import typer
 
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import JsonOption, Overrides
-from centermask_keras.cli.output import progress_bar, write_json
+from centermask_keras.cli.output import check_json, progress_bar, write_json
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.evaluation.coco import Backend
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS
@@ -41,6 +41,7 @@ def evaluate_command(
     json_: JsonOption = None,
 ) -> None:
     """Score a model (masks, boxes, boundaries), or a file of results, by the measure of COCO or LVIS."""
+    check_json(json_, annotations, results, config, weights)
     if results is not None:
         if annotations is None:
             raise CenterMaskError("--results: expected --annotations FILE as well")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
-from centermask_keras.evaluation.report import write_report
+from centermask_keras.evaluation.report import report_files, write_report
 from centermask_keras.evaluation.scoring_inputs import IouType
+from centermask_keras.outputs import refuse_overwriting
 
 
 def score_file(
@@ -25,7 +26,12 @@ def score_file(
 
     Returns:
         The figures (see `evaluate_coco`).
+
+    Raises:
+        CenterMaskError: as for `evaluate_coco`; a file of the report would replace one of the two.
     """
+    if out is not None:
+        refuse_overwriting(report_files(out), [results, annotations])
     evaluate = evaluate_coco_on_lvis if from_coco else evaluate_coco
     figures = evaluate(annotations, results, iou_type=iou_type, backend=backend)
     per_class = figures.pop("per_class")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from centermask_keras.inference.runtimes.keras import KerasPredictor
 
 SAVED_MODEL = "saved_model.pb"
+RUN_FILES = ("config.json", "model.weights.h5", "run.json")
+"""What a model is loaded from in a run folder."""
 
 
 def build(config: Config, categories: Iterable[Category] | None = None) -> KerasPredictor:
@@ -126,7 +128,7 @@ def check_run_folder(folder: Path) -> None:
     Raises:
         CenterMaskError: names the first file that is missing.
     """
-    for name in ("config.json", "model.weights.h5", "run.json"):
+    for name in RUN_FILES:
         if not (folder / name).is_file():
             hint = " Train first, or wait for the first validation." if folder.is_dir() else ""
             raise CenterMaskError(f"{folder}: expected a run folder with {name}, received none.{hint}")

@@ -15,6 +15,9 @@ from typing import Any
 from centermask_keras.data.files.coco_columns import read_image_ids
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.inference.predictor import Predictor
+from centermask_keras.outputs import save_picture
+
+PREDICTIONS, RESULTS = "predictions.json", "results.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def predict_files(
             if isinstance(outcome, ImageError):
                 unreadable.append(outcome)
             else:
-                outcome.draw().save(out / pictures[path])
+                save_picture(outcome.draw(), out / pictures[path])
                 image_id = ids[path] if ids else number
                 rows.append({"file_name": str(path), "objects": outcome.to_coco(image_id)})
             if progress:
@@ -72,6 +75,11 @@ def predict_files(
         _write_predictions(out, predictor, rows, as_results=ids is not None)
     found = sum(len(row["objects"]) for row in rows)
     return Written(len(rows), found, time.perf_counter() - begin, unreadable)
+
+
+def output_files(out: Path, paths: list[Path]) -> list[Path]:
+    """List the files that a prediction of images may write into a folder."""
+    return [out / name for name in (*picture_names(paths).values(), PREDICTIONS, RESULTS)]
 
 
 def read_ids(annotations: Path, paths: list[Path]) -> dict[Path, int]:
@@ -107,8 +115,8 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def _write_predictions(out: Path, predictor: Predictor, rows: list[dict[str, Any]], *, as_results: bool) -> None:
-    """Write predictions.json, and results.json if the rows hold the ids of a dataset."""
+    """Write `PREDICTIONS`, and `RESULTS` if the rows hold the ids of a dataset."""
     categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
-    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
+    (out / PREDICTIONS).write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
     if as_results:
-        (out / "results.json").write_text(json.dumps([found for row in rows for found in row["objects"]]) + "\n")
+        (out / RESULTS).write_text(json.dumps([found for row in rows for found in row["objects"]]) + "\n")

@@ -57,6 +57,11 @@ ImageFile = Path | ShardedImage
 """What the bytes of an image are read from."""
 
 
+def path_of(image: ImageFile) -> Path:
+    """Return the file on the disk that an image is in."""
+    return image.shards.place(image.name) if isinstance(image, ShardedImage) else image
+
+
 class ImageShards:
     """A folder of shards. Any thread may read; no file is opened twice.
 
@@ -94,6 +99,10 @@ class ImageShards:
     def file(self, name: str) -> ShardedImage:
         """Return the file of an image; whether the shards hold it shows when it is read."""
         return ShardedImage(self, name)
+
+    def files(self, names: list[str]) -> list[Path]:
+        """Return all files that the images are in, whatever their names."""
+        return [self.path / INDEX_NAME, *(self.path / SHARD_NAME.format(number=i) for i in range(len(self.sizes)))]
 
     def hw(self, name: str) -> tuple[int, int]:
         """Return (height, width) of an image, EXIF orientation applied; no shard is read.

@@ -27,6 +27,10 @@ class ImageFolder:
         """Return the file of an image."""
         return self.path / name
 
+    def files(self, names: list[str]) -> list[Path]:
+        """Return all files that the images of these names are in."""
+        return [self.file(name) for name in names]
+
     def hw(self, name: str) -> tuple[int, int]:
         """Return (height, width) of an image from its header, EXIF orientation applied.
 
