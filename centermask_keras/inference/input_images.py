@@ -32,7 +32,7 @@ class FoundImages:
 
 
 def find_images(inputs: list[str]) -> FoundImages:
-    """Expand files, folders and globs.
+    """Expand files, folders and globs. What cannot be looked at is taken for an image, which is named when it is read.
 
     Raises:
         CenterMaskError: nothing is found for one of them.
@@ -40,9 +40,9 @@ def find_images(inputs: list[str]) -> FoundImages:
     found = FoundImages()
     for text in inputs:
         path, images = Path(text), FoundImages()
-        named = [path] if path.exists() else []
+        named = [path] if os.path.exists(path) else []
         for match in named or [Path(name) for name in sorted(glob.glob(text, recursive=True))]:
-            if match.is_dir():
+            if os.path.isdir(match):
                 _search_folder(match, images)
             elif not named and is_own_picture(match):
                 images.left_out.append((match, "a picture that this program drew"))
@@ -70,7 +70,7 @@ def _search_folder(folder: Path, found: FoundImages, around: tuple[Path, ...] = 
     for path in (folder / name for name in names):
         if reason := _reason_against(path, around):
             found.left_out.append((path, reason))
-        elif path.is_dir():
+        elif os.path.isdir(path):
             _search_folder(path, found, around)
         elif is_own_picture(path):
             pictures += 1
@@ -84,11 +84,13 @@ def _reason_against(path: Path, around: tuple[Path, ...]) -> str | None:
     """Say why an entry of a folder is not looked at; None for an image, also for a link that leads nowhere."""
     if path.name.startswith("."):
         return "hidden"
-    if path.is_dir():
-        return "a link to a folder that it lies in" if any(path.samefile(folder) for folder in around) else None
+    if os.path.isdir(path):
+        return (
+            "a link to a folder that it lies in" if any(os.path.samefile(path, folder) for folder in around) else None
+        )
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return f"suffix {path.suffix or 'none'}, not one of {' '.join(sorted(IMAGE_SUFFIXES))}"
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         return "not a regular file"
     return None
 
@@ -98,7 +100,7 @@ def _each_once(paths: list[Path]) -> list[Path]:
     first: dict[object, Path] = {}
     for path in paths:
         # `a/../b` is `b` unless `a` is a link, which the file itself tells.
-        file = path.stat() if path.exists() else None
+        file = path.stat() if os.path.exists(path) else None
         first.setdefault((os.path.abspath(path), file and (file.st_dev, file.st_ino)), path)
     return list(first.values())
 
