@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, one_line
 
 MARK = "drawn by centermask-keras"
 """The comment of every picture that a command draws."""
@@ -41,8 +41,8 @@ def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         for place in places:
             if output := written.get(identity(place)):
                 raise CenterMaskError(
-                    f"{output}: expected to write where nothing is read from, received {file}, which this command "
-                    "reads. Name another place to write to"
+                    f"{one_line(str(output))}: expected to write where nothing is read from, received "
+                    f"{one_line(str(file))}, which this command reads. Name another place to write to"
                 )
 
 

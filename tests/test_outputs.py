@@ -174,6 +174,26 @@ def test_pictures_that_were_drawn_are_not_read(tmp_path, capsys):
     assert "in 1 images" in capsys.readouterr().out  # who names a picture means it
 
 
+def test_names_of_files_and_classes_are_printed_and_drawn_on_one_line(tmp_path, capsys):
+    path = make_dataset(tmp_path / "set")
+    document = json.loads(path.read_text())
+    document["categories"][0]["name"] = "cell\nwall\x1b[2J"
+    path.write_text(json.dumps(document))
+    command = ("data", "check", "--annotations", path, "--images", path.parent / "photos", "--out", tmp_path / "check")
+    assert run(*command) == 0 and (tmp_path / "check" / "1.jpg").is_file()
+    name = "two  spaces\nand a line\x1b[2J.png"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / name).write_bytes(b"no image")
+    (tmp_path / "photos" / f"{name}.txt").touch()
+    capsys.readouterr()
+    assert run("predict", "--model", MODEL, tmp_path / "photos", "--out", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    shown = "two  spaces\\nand a line\\x1b[2J.png"
+    (line,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert f"{shown}: expected a JPEG" in line and f"{shown}.txt: suffix" in printed.out
+    assert "\x1b[2J" not in printed.out + printed.err
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_pictures_carry_a_mark(tmp_path, name):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8))

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from centermask_keras.errors import SHOWN_PROBLEMS, CenterMaskError
+from centermask_keras.errors import SHOWN_PROBLEMS, CenterMaskError, one_line
 from centermask_keras.outputs import refuse_overwriting
 
 console = Console()
@@ -35,7 +35,7 @@ class progress_bar:
 def print_left_out(left_out: Sequence[tuple[Path, str]]) -> None:
     """Name what lies in the folders of a user and is not read, and why."""
     for path, reason in left_out[:SHOWN_PROBLEMS]:
-        print(f"not read: {path}: {reason}")
+        print(f"not read: {one_line(str(path))}: {one_line(reason)}")
     if len(left_out) > SHOWN_PROBLEMS:
         print(f"not read: {len(left_out) - SHOWN_PROBLEMS:,} more")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centermask_keras.config import Config
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, one_line
 from centermask_keras.outputs import is_own_picture
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def find_images(inputs: list[str]) -> FoundImages:
             else:
                 images.paths.append(match)
         if not images.paths:
-            beside = "".join(f", but {place} ({reason})" for place, reason in images.left_out[:1])
+            beside = "".join(f", but {one_line(str(place))} ({reason})" for place, reason in images.left_out[:1])
             raise CenterMaskError(
                 f"{text}: expected an image, a folder of images or a glob, received nothing readable{beside}"
             )

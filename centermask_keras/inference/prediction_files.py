@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from centermask_keras.data.files.coco_columns import read_image_ids
-from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.errors import CenterMaskError, ImageError, one_line
 from centermask_keras.inference.predictor import Predictor
 from centermask_keras.outputs import save_picture
 
@@ -107,7 +107,8 @@ def read_ids(annotations: Path, paths: list[Path]) -> dict[Path, int]:
                 if place == name or place.endswith(f"/{name}")
             ]
         if len(matches) != 1:
-            raise CenterMaskError(f"{path}: expected one image of {annotations}, received {len(matches)} of this name")
+            name = one_line(str(path))
+            raise CenterMaskError(f"{name}: expected one image of {annotations}, received {len(matches)} of this name")
         found[path] = matches[0]
     return found
 
