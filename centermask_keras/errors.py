@@ -5,9 +5,12 @@ this library and keeps its traceback.
 """
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ESCAPED = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, halves of pairs, ends of lines
+TURNING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}  # the direction of what follows
 SHOWN_PROBLEMS = 50  # fills a terminal; the full list stays in DataError.problems
 SHOWN = 200
 """Characters of a value that a message repeats."""
@@ -34,6 +37,17 @@ class InterruptedTraining(CenterMaskError):
     """A training that was asked to stop (SIGTERM), and saved its state before."""
 
 
+def one_line(text: str) -> str:
+    """Return a name as it is shown: what would break the line or steer a terminal is escaped as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(repr(letter)[1:-1] if _is_escaped(letter) else letter for letter in text)
+
+
+def _is_escaped(letter: str) -> bool:
+    return unicodedata.category(letter) in ESCAPED or letter in TURNING
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One fault in a data file.
@@ -53,7 +67,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.where else self.file
         # A line break inside a file name or a value must not break the list into more lines.
-        return " ".join(f"{place}: expected {self.expected}, received {self.received}".split())
+        return one_line(f"{place}: expected {self.expected}, received {self.received}")
 
 
 class DataError(CenterMaskError):
@@ -96,7 +110,7 @@ class ImageError(CenterMaskError):
 
     def __str__(self) -> str:
         place = self.path if self.image_id is None else f"{self.path} (image id {self.image_id})"
-        return " ".join(f"{place}: expected {self.expected}, received: {self.reason}".split())
+        return one_line(f"{place}: expected {self.expected}, received: {self.reason}")
 
 
 class ServingError(CenterMaskError):
@@ -113,4 +127,4 @@ class ServingError(CenterMaskError):
         super().__init__(url, expected, received)
 
     def __str__(self) -> str:
-        return " ".join(f"{self.url}: expected {self.expected}, received {self.received}".split())
+        return one_line(" ".join(f"{self.url}: expected {self.expected}, received {self.received}".split()))

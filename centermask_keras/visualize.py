@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
 from centermask_keras._cv2 import cv2
+from centermask_keras.errors import one_line
 from centermask_keras.masks import segmentation_to_rle
 
 LEGIBLE_SIDE = 512  # pixels; smaller images are enlarged towards it, so that names can be read
@@ -80,7 +81,7 @@ def draw_instances(
     for index in order:
         x1, y1, x2, y2 = corners[index].tolist()
         cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colors[index].tolist(), 1)
-    labels = [str(class_names[int(class_index)]) for class_index in classes]
+    labels = [one_line(str(class_names[int(class_index)])) for class_index in classes]
     if scores is not None:
         labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
     return _draw_labels(canvas, labels, corners, colors, order[::-1])
@@ -135,7 +136,7 @@ def draw_side_by_side(images: Sequence[np.ndarray], titles: Sequence[str]) -> np
         if image.shape[:2] != (height, width):
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         sheet.paste(Image.fromarray(image), (left, top))
-        draw.text((left, top // 2), title, fill="black", font=_font(), anchor="lm")
+        draw.text((left, top // 2), one_line(title), fill="black", font=_font(), anchor="lm")
         left += width + _GAP
     return np.array(sheet)
 

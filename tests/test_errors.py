@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from centermask_keras.errors import CenterMaskError, ConfigError, DataError, ImageError, Problem
+from centermask_keras.errors import CenterMaskError, ConfigError, DataError, ImageError, Problem, one_line
 
 PROBLEM = Problem("my.json", "annotation 3", "a box", "null")
 
@@ -16,6 +16,14 @@ def test_problem_is_one_line_with_place_expected_and_received():
 
 def test_a_line_break_in_the_data_does_not_break_the_line():
     assert "\n" not in str(Problem("a\nb.jpg", "image 1", "an image", "x\r\ny"))
+
+
+def test_names_are_shown_on_one_line_and_steer_nothing():
+    assert one_line("a\nb\t\x1b[2J\x9b\u2028c\u202edef") == "a\\nb\\t\\x1b[2J\\x9b\\u2028c\\u202edef"
+    assert one_line("zwei  Zellen é 細胞 👩\u200d🔬 \\n") == "zwei  Zellen é 細胞 👩\u200d🔬 \\n"
+    assert one_line("\udcff.png") == "\\udcff.png"  # bytes of a name that are no text
+    assert "two  spaces\\x07.jpg" in str(ImageError("two  spaces\x07.jpg", "corrupt"))
+    assert "two  spaces\\x07.jpg" in str(Problem("a.json", "two  spaces\x07.jpg", "a", "b"))
 
 
 def test_data_error_with_one_problem_is_that_line():

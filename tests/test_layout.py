@@ -18,6 +18,7 @@ ORDER = (
     "shipped",
     "backend",
     "files",
+    "outputs",
     "_cv2",
     "cores",
     "devices",
@@ -57,8 +58,8 @@ FUSED = {"ops.batch_norm", "ops.grouped_conv", "ops.replicas"}  # call operation
 USES_CV2 = {"_cv2"}
 USES_JAX = {"training.averaging", "inference.runtimes.keras"}
 USES_TORCH = {"importers.checkpoint"}
-WITHOUT_KERAS = {"errors", "packages", "shipped", "files", "_cv2", "cores", "coco_categories", "config", "structures"}
-WITHOUT_KERAS |= {"masks", "visualize", "inference_config", "data", "inference"}
+WITHOUT_KERAS = {"errors", "packages", "shipped", "files", "outputs", "_cv2", "cores", "coco_categories", "config"}
+WITHOUT_KERAS |= {"structures", "masks", "visualize", "inference_config", "data", "inference"}
 KERAS_RUNTIME = {"inference.runtimes.keras"}
 
 MAX_FILE_LINES = 400

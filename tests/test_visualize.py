@@ -54,6 +54,17 @@ def test_only_masks_boxes_and_labels_are_painted():
     assert rows.max() < y1 and rows.min() >= y1 - 20 and columns.min() >= x1 and columns.max() < x1 + 60
 
 
+@pytest.mark.parametrize("name", ["cell\nwall", "a\r\n", "a\x1b[2Jb"])
+def test_names_are_drawn_on_one_line(name):
+    image, masks, boxes = one_disc()
+    arguments = {"boxes": boxes, "classes": np.array([0]), "masks": masks}
+    drawn = draw_instances(image, class_names=[name], scores=np.array([0.5]), **arguments)
+    expected = draw_instances(image, class_names=[repr(name)[1:-1]], scores=np.array([0.5]), **arguments)
+    np.testing.assert_array_equal(drawn, expected)
+    sheets = [draw_side_by_side([image], [title]) for title in (name, repr(name)[1:-1])]
+    np.testing.assert_array_equal(*sheets)
+
+
 def test_outline_is_stronger_than_the_fill_and_one_pixel_wide():
     image, masks, boxes = one_disc()
     drawn = draw_instances(image, boxes=boxes, classes=np.array([0]), masks=masks, class_names=["disc"])

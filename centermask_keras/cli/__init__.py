@@ -22,7 +22,7 @@ from centermask_keras.cli.export import export_command
 from centermask_keras.cli.import_weights import import_command
 from centermask_keras.cli.predict import predict_command
 from centermask_keras.cli.train import train_command
-from centermask_keras.errors import CenterMaskError, InterruptedTraining
+from centermask_keras.errors import CenterMaskError, InterruptedTraining, one_line
 
 INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM, as a shell has it for a program that the signal ended
@@ -62,11 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(stop, file=sys.stderr)
         sys.exit(TERMINATED)
     except CenterMaskError as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = (one_line(line) for line in str(error).split("\n"))
+        print("error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        place = error.filename or "file"
-        print(f"error: {place}: expected to read or write it, received: {error.strerror or error}", file=sys.stderr)
+        text = f"{error.filename or 'file'}: expected to read or write it, received: {error.strerror or error}"
+        print(f"error: {one_line(text)}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED and arguments[:1] == ["train"]:  # what the library makes of Ctrl-C

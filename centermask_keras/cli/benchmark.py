@@ -38,7 +38,7 @@ def benchmark_command(
         check_run_folder(model)
     source = model if run is None else model / "config.json"
     loaded = load_config(source, set_)
-    paths = find_images([str(images)]) if images else own_images(source.parent, loaded)
+    paths = find_images([str(images)]).paths if images else own_images(source.parent, loaded)
     device = describe_device()
     print("   ".join(f"{name} {value}" for name, value in device.items()))
     rows = benchmark_precisions(model, paths, overrides=set_, batch_size=batch_size, repeats=repeats)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from centermask_keras.cli.options import Ids, Inputs, Out, Score
-from centermask_keras.cli.predict import predict_and_print
-from centermask_keras.inference.input_images import find_images
+from centermask_keras.cli.predict import open_inputs, predict_and_print
 from centermask_keras.inference_config import SCORE_THRESHOLD
 
 
@@ -22,10 +21,7 @@ def client_command(
     deadline: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 60.0,
 ) -> None:
     """Find objects in images through a model server; writes what `predict` writes."""
-    paths = find_images(inputs)
-    out.mkdir(parents=True, exist_ok=True)
+    paths, ids = open_inputs(inputs, out, annotations)
     from centermask_keras.extra.serving.client import ServedPredictor, connect
-    from centermask_keras.inference.prediction_files import read_ids
 
-    ids = read_ids(annotations, paths) if annotations else None
     predict_and_print(ServedPredictor(connect(url, deadline=deadline), batch_size=batch_size), paths, out, score, ids)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from centermask_keras.cli.options import JsonOption, Overrides
-from centermask_keras.cli.output import progress_bar, write_json
+from centermask_keras.cli.output import check_json, progress_bar, write_json
 from centermask_keras.config import load_config
 from centermask_keras.errors import CenterMaskError
 
@@ -32,6 +32,7 @@ def data_check_command(
         val = loaded.data.val
         annotations, images = annotations or Path(val.annotations), images or Path(val.images)
         settings = {"input_hw": loaded.data.input_hw, "stride": loaded.model.center_stride}
+    check_json(json_, annotations, config)
     from centermask_keras.evaluation.data_check import check_dataset
 
     with progress_bar("check") as advance:

@@ -9,7 +9,7 @@ import typer
 
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import JsonOption
-from centermask_keras.cli.output import progress_bar, write_json
+from centermask_keras.cli.output import check_json, progress_bar, write_json
 
 
 def data_shard_command(
@@ -19,6 +19,7 @@ def data_shard_command(
     json_: JsonOption = None,
 ) -> None:
     """Write a dataset as a few large files, for network storage; samples are those of the image files."""
+    check_json(json_, annotations)
     start_backend()
     from centermask_keras.data.files.annotations import load_annotations
     from centermask_keras.data.files.shard_writer import write_shards

@@ -9,8 +9,8 @@ import typer
 
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import JsonOption, Overrides
-from centermask_keras.cli.output import progress_bar, write_json
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.cli.output import check_json, progress_bar, write_json
+from centermask_keras.errors import CenterMaskError, one_line
 from centermask_keras.evaluation.coco import Backend
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS
 from centermask_keras.evaluation.report import figure_table
@@ -44,6 +44,7 @@ def evaluate_command(
     json_: JsonOption = None,
 ) -> None:
     """Score a model (masks, boxes, boundaries), or a file of results, by the measure of COCO or LVIS."""
+    check_json(json_, annotations, results, config, weights)
     if results is not None:
         if annotations is None:
             raise CenterMaskError("--results: expected --annotations FILE as well")
@@ -90,11 +91,12 @@ def _print(evaluated: Evaluated) -> None:
     if dataset.has_annotations:
         print(figure_table(evaluation.figures))
     else:
-        print(f"{dataset.path} has no annotations: nothing to score. {evaluated.detections} is the submission")
+        name = one_line(str(dataset.path))
+        print(f"{name} has no annotations: nothing to score. {evaluated.detections} is the submission")
     if evaluated.too_few_detections:
         print(f"LVIS counts {LVIS_DETECTIONS} detections per image: --set model.max_detections={LVIS_DETECTIONS}")
     for path in evaluation.unreadable:
-        print(f"skipped, not readable: {path}")
+        print(f"skipped, not readable: {one_line(path)}")
     spent = ", ".join(f"{name} {value:.0f} s" for name, value in evaluation.seconds.items() if name != "total")
     total = evaluation.seconds["total"]
     print(f"{len(dataset):,} images in {total:.0f} s ({spent})   {evaluated.detections.parent}")

@@ -11,6 +11,7 @@ import typer
 
 from centermask_keras.backend import start_backend
 from centermask_keras.cli.options import Overrides
+from centermask_keras.cli.output import print_left_out
 from centermask_keras.config import load_config
 from centermask_keras.export.formats import FORMATS, THREADS
 from centermask_keras.inference.input_images import find_images, own_images
@@ -37,7 +38,12 @@ def export_command(
     from centermask_keras.export.record import table_header, table_row
 
     loaded = load_config(run / "config.json", set_)
-    paths = own_images(run, loaded) if images is None else find_images([str(images)])
+    if images is None:
+        paths = own_images(run, loaded)
+    else:
+        found = find_images([str(images)])
+        print_left_out(found.left_out)
+        paths = found.paths
     formats = list(FORMATS) if format_ is Format.all else [format_.value]
     print(table_header())
     done = export_run(run, to, formats, paths, overrides=set_, progress=lambda row: print(table_row(row), flush=True))

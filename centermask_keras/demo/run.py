@@ -19,6 +19,7 @@ from centermask_keras.evaluation.pictures import draw_examples
 from centermask_keras.evaluation.predict import evaluate_model
 from centermask_keras.evaluation.report import figure_table, write_report
 from centermask_keras.inference.load import load
+from centermask_keras.outputs import save_picture
 from centermask_keras.training.train import train
 
 CONFIG = "demo"
@@ -81,7 +82,7 @@ def run_demo(*, run_dir: Path = Path("runs/demo"), overrides: tuple[str, ...] = 
 
     console.print(figure_table(figures), highlight=False)
     picture = run_dir / "predictions.png"
-    Image.fromarray(draw_examples(annotations, evaluation.results, count=PICTURES)).save(picture)
+    save_picture(Image.fromarray(draw_examples(annotations, evaluation.results, count=PICTURES)), picture)
     report = {**figures, "seconds": seconds, "dataset": statistics}
     (run_dir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     console.print(

@@ -24,10 +24,12 @@ from centermask_keras.errors import SHOWN_PROBLEMS, DataError, ImageError, Probl
 from centermask_keras.geometry.boxes import clip_boxes
 from centermask_keras.geometry.transform import apply_to_boxes
 from centermask_keras.masks import segmentation_to_rle
+from centermask_keras.outputs import refuse_overwriting, save_picture
 from centermask_keras.visualize import draw_ground_truth
 
 SMALL_SIDE = 8  # input pixels, square root of the box area: two cells at stride 4
 PICTURES = 16
+REPORT = "report.json"
 # An edge of a box may be off its mask by this share of the mask's longer side, or this many pixels.
 BOX_TOLERANCE, BOX_TOLERANCE_PIXELS = 0.5, 4
 
@@ -87,7 +89,7 @@ class CheckReport:
             figures.append(f"centre collisions at stride {self.stride}: {self.collision_share:.1%}")
         lines.append("  " + "     ".join(figures))
         if self.out is not None:
-            lines.append(f"  pictures: {self.out}{os.sep}   report: {Path(self.out) / 'report.json'}")
+            lines.append(f"  pictures: {self.out}{os.sep}   report: {Path(self.out) / REPORT}")
         return "\n".join(lines)
 
 
@@ -112,12 +114,19 @@ def check_dataset(
 
     Returns:
         The report. Bad data never raises.
+
+    Raises:
+        CenterMaskError: an output would replace a file of the dataset.
     """
+    if out is not None:
+        refuse_overwriting([Path(out) / REPORT], [Path(annotations_path)])
     try:
         annotations, problems = read_annotations(annotations_path, images_dir)
     except DataError as error:
         report = CheckReport(problems=error.problems, input_hw=input_hw, stride=stride, out=out and str(out))
         return _write_report(report, out)
+    if out is not None:
+        refuse_overwriting(_output_files(annotations, Path(out)), annotations.input_files())
 
     unreadable, doubtful = set(range(len(annotations))), []
     faults = annotations.storage.find_faults(annotations.path, annotations.file_names)
@@ -236,13 +245,22 @@ def _draw_pictures(annotations: Annotations, unreadable: set[int], out: Path) ->
     for place in np.unique(np.linspace(0, len(chosen) - 1, PICTURES).round().astype(np.int64)) if len(chosen) else []:
         index = int(chosen[place])
         picture = draw_ground_truth(read_image(annotations.image_file(index)), annotations, index)
-        Image.fromarray(picture).save(out / f"{annotations.image_ids[index]}.jpg", quality=90)
+        save_picture(Image.fromarray(picture), _picture_file(annotations, index, out))
+
+
+def _output_files(annotations: Annotations, out: Path) -> list[Path]:
+    """List what a check may write: which of the pictures is known when all images have been read."""
+    return [out / REPORT, *(_picture_file(annotations, index, out) for index in range(len(annotations)))]
+
+
+def _picture_file(annotations: Annotations, index: int, out: Path) -> Path:
+    return out / f"{annotations.image_ids[index]}.jpg"
 
 
 def _write_report(report: CheckReport, out: str | Path | None) -> CheckReport:
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        (Path(out) / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+        (Path(out) / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
     return report
 
 

@@ -16,11 +16,12 @@ from centermask_keras.data.files.annotations import Annotations
 from centermask_keras.evaluation.coco import Backend, write_results
 from centermask_keras.evaluation.lvis import LVIS_DETECTIONS
 from centermask_keras.evaluation.predict import Evaluation, Progress, evaluate_model
-from centermask_keras.evaluation.report import write_report
+from centermask_keras.evaluation.report import report_files, write_report
 from centermask_keras.evaluation.validation_set import load_validation_set
 from centermask_keras.inference.load import build, check_run_folder, load, load_weights
 from centermask_keras.inference.objects import Category, categories_of
 from centermask_keras.inference.predictor import Predictor
+from centermask_keras.outputs import refuse_overwriting
 from centermask_keras.shipped import find_model
 
 
@@ -71,7 +72,7 @@ def evaluate_to_files(
         progress: told about every batch.
 
     Raises:
-        CenterMaskError: a file is missing or does not fit the others.
+        CenterMaskError: a file is missing or does not fit the others; an output would replace an input.
     """
     folder = weights.parent if run is None else find_model(run)
     if run is not None:
@@ -84,6 +85,9 @@ def evaluate_to_files(
     if out is None:
         by_name = run is not None and not run.exists()  # a shipped model lies where packages are installed
         out = (Path("runs") / run if by_name else folder) / "eval"
+    detections = out / "detections.json"
+    inputs = [weights or folder / "model.weights.h5", source, folder / "run.json", *dataset.input_files()]
+    refuse_overwriting([detections, *report_files(out)], inputs)
     out.mkdir(parents=True, exist_ok=True)
     evaluation = evaluate_model(
         predictor,
@@ -94,7 +98,6 @@ def evaluate_to_files(
         max_detections=max_detections,
         progress=progress,
     )
-    detections = out / "detections.json"
     write_results(detections, evaluation.results)
     if dataset.has_annotations:
         write_report(out, evaluation.figures, evaluation.per_class)

@@ -39,6 +39,11 @@ def figure_table(figures: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
+def report_files(out_dir: Path) -> tuple[Path, Path]:
+    """Return the files that `write_report` writes."""
+    return out_dir / "metrics.json", out_dir / "per_class.csv"
+
+
 def write_report(
     out_dir: str | Path, figures: Mapping[str, float], per_class: Sequence[Mapping[str, Any]]
 ) -> tuple[Path, Path]:
@@ -54,7 +59,7 @@ def write_report(
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    metrics, table = out_dir / "metrics.json", out_dir / "per_class.csv"
+    metrics, table = report_files(out_dir)
     document = {**figures, "per_class": [dict(row) for row in per_class]}
     metrics.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     with table.open("w", newline="", encoding="utf-8") as file:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from centermask_keras.evaluation.coco import Backend, evaluate_coco, evaluate_coco_on_lvis
-from centermask_keras.evaluation.report import write_report
+from centermask_keras.evaluation.report import report_files, write_report
 from centermask_keras.evaluation.scoring_inputs import IouType
+from centermask_keras.outputs import refuse_overwriting
 
 
 def score_file(
@@ -26,7 +27,12 @@ def score_file(
 
     Returns:
         The figures (see `evaluate_coco`).
+
+    Raises:
+        CenterMaskError: as for `evaluate_coco`; a file of the report would replace one of the two.
     """
+    if out is not None:
+        refuse_overwriting(report_files(out), [results, annotations])
     if from_coco:
         figures = evaluate_coco_on_lvis(annotations, results, iou_type=iou_type, backend=backend)
     else:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from centermask_keras.data.files.images import read_image
-from centermask_keras.data.files.shards import ImageFile
+from centermask_keras.data.files.shards import ImageFile, path_of
 from centermask_keras.errors import CenterMaskError
 from centermask_keras.export.formats import THREADS, check_name, import_exporter
 from centermask_keras.export.parity import compare, find_rows, finds_objects
-from centermask_keras.export.record import Exported, write_record
-from centermask_keras.inference.load import load
+from centermask_keras.export.record import RECORD, Exported, write_record
+from centermask_keras.export.saved_model import VERSION
+from centermask_keras.inference.load import RUN_FILES, load
 from centermask_keras.inference.runtimes.description import Description
 from centermask_keras.inference_config import to_inference_config
+from centermask_keras.outputs import refuse_overwriting
 
 CALIBRATION_IMAGES = 48
 CHECKED_IMAGES = 16
@@ -41,13 +44,20 @@ def export_run(
         progress: told about each file once it is proven.
 
     Raises:
-        CenterMaskError: before anything is written, a package that a format needs is not installed, or the name of the
-            folder is none to serve a SavedModel by; after everything is, a file is out of tolerance.
+        CenterMaskError: before anything is written, a package that a format needs is not installed, the name of the
+            folder is none to serve a SavedModel by, or an output would replace an input; after everything
+            is, a file is out of tolerance.
     """
     exporters = {name: import_exporter(name) for name in formats}
     folder = folder.resolve()  # `.` has a name as well
     if "saved_model" in exporters:
         check_name(folder)
+        if folder.exists() and folder.samefile(run):
+            raise CenterMaskError(
+                f"{folder}: expected another folder than that of the run, as whoever loads the run would get the "
+                "SavedModel in its place. Pass --to another folder"
+            )
+    refuse_overwriting(_output_places(folder), [*(run / name for name in RUN_FILES), *map(path_of, images)])
     predictor = load(run, [*overrides, "model.dtype_policy=float32"])
     description = Description(to_inference_config(predictor.config), predictor.categories)
     canvases = [predictor.prepare(read_image(path))[0] for path in spread(images, CALIBRATION_IMAGES)]
@@ -68,6 +78,12 @@ def export_run(
     if faults:
         raise CenterMaskError("\n".join(faults))
     return done
+
+
+def _output_places(folder: Path) -> list[Path]:
+    """List what an export may replace: files, and the folder of the SavedModel with all that is in it."""
+    name = glob.escape(folder.name)
+    return [folder / RECORD, folder / VERSION, *folder.glob(f"{name}.onnx"), *folder.glob(f"{name}_*.tflite")]
 
 
 def spread(items: Sequence, count: int) -> list:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from centermask_keras.inference.runtimes.keras import KerasPredictor
 
 SAVED_MODEL = "saved_model.pb"
+RUN_FILES = ("config.json", "model.weights.h5", "run.json")
+"""What a model is loaded from in a run folder."""
 
 
 def build(config: Config, categories: Iterable[Category] | None = None) -> KerasPredictor:
@@ -33,10 +35,14 @@ def build(config: Config, categories: Iterable[Category] | None = None) -> Keras
     Args:
         config: the configuration.
         categories: names and ids of its classes; numbered names if not given.
+
+    Raises:
+        CenterMaskError: a forked process in which TensorFlow would hang (see `check_not_forked`).
     """
     from centermask_keras.detectors import build_detector
-    from centermask_keras.inference.runtimes.keras import KerasPredictor
+    from centermask_keras.inference.runtimes.keras import KerasPredictor, check_process
 
+    check_process()  # before the weights are made
     if categories is None:
         categories = [Category(index, f"class {index}") for index in range(config.model.num_classes)]
     detector = build_detector(config.model, seed=config.train.seed, synchronized_norm=config.train.synchronized_norm)
@@ -122,7 +128,7 @@ def check_run_folder(folder: Path) -> None:
     Raises:
         CenterMaskError: names the first file that is missing.
     """
-    for name in ("config.json", "model.weights.h5", "run.json"):
+    for name in RUN_FILES:
         if not (folder / name).is_file():
             hint = " Train first, or wait for the first validation." if folder.is_dir() else ""
             raise CenterMaskError(f"{folder}: expected a run folder with {name}, received none.{hint}")

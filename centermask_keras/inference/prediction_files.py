@@ -6,15 +6,21 @@ Stage: after the predictor, whatever runs the inference graph.
 from __future__ import annotations
 
 import json
+import os
+import posixpath
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from centermask_keras.data.files.coco_columns import read_image_ids
-from centermask_keras.errors import CenterMaskError, ImageError
+from centermask_keras.errors import CenterMaskError, ImageError, one_line
 from centermask_keras.inference.predictor import Predictor
+from centermask_keras.outputs import save_picture
+
+PREDICTIONS, RESULTS = "predictions.json", "results.json"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def predict_files(
             if isinstance(outcome, ImageError):
                 unreadable.append(outcome)
             else:
-                outcome.draw().save(out / pictures[path])
+                save_picture(outcome.draw(), out / pictures[path])
                 image_id = ids[path] if ids else number
                 rows.append({"file_name": str(path), "objects": outcome.to_coco(image_id)})
             if progress:
@@ -74,23 +80,59 @@ def predict_files(
     return Written(len(rows), found, time.perf_counter() - begin, unreadable)
 
 
+def output_files(out: Path, paths: list[Path]) -> list[Path]:
+    """List the files that a prediction of images may write into a folder."""
+    return [out / name for name in (*picture_names(paths).values(), PREDICTIONS, RESULTS)]
+
+
 def read_ids(annotations: Path, paths: list[Path]) -> dict[Path, int]:
     """Find the images in an annotation file: by file name, or by the end of the path where names have folders.
+
+    A name counts as it is written, links are not followed; names that differ only by their Unicode form, or by the
+    slashes of Windows, are found where none is the same.
 
     Raises:
         CenterMaskError: an image that is not in it, or several times.
     """
-    rows: dict[str, list[tuple[str, int]]] = {}
-    for name, image_id in read_image_ids(annotations):
-        rows.setdefault(PurePosixPath(name).name, []).append((name, image_id))
+    names = read_image_ids(annotations)
     found = {}
+    rows = [(spell, _by_file_name(names, spell)) for spell in (_as_written, _as_meant)]
     for path in paths:
-        place = path.resolve().as_posix()
-        matches = [image_id for name, image_id in rows.get(path.name, ()) if place.endswith(f"/{name}")]
+        matches: list[int] = []
+        for spell, ids in rows:
+            place = spell(os.path.abspath(path))
+            matches = matches or [
+                image_id
+                for name, image_id in ids.get(posixpath.basename(place), ())
+                if place == name or place.endswith(f"/{name}")
+            ]
         if len(matches) != 1:
-            raise CenterMaskError(f"{path}: expected one image of {annotations}, received {len(matches)} of this name")
+            name = one_line(str(path))
+            raise CenterMaskError(f"{name}: expected one image of {annotations}, received {len(matches)} of this name")
         found[path] = matches[0]
     return found
+
+
+def _by_file_name(names: list[tuple[str, int]], spell: Callable[[str], str]) -> dict[str, list[tuple[str, int]]]:
+    """Return the names, respelled, and ids of images by the last parts of their names."""
+    rows: dict[str, list[tuple[str, int]]] = {}
+    for name, image_id in names:
+        respelled = spell(name)
+        rows.setdefault(posixpath.basename(respelled), []).append((respelled, image_id))
+    return rows
+
+
+def _as_written(name: str) -> str:
+    """Tidy a name relative to a folder that is not known."""
+    name = posixpath.normpath(name)
+    while name.startswith("../"):
+        name = name[3:]
+    return name
+
+
+def _as_meant(name: str) -> str:
+    """Spell a name without the differences between systems."""
+    return _as_written(unicodedata.normalize("NFC", name.replace("\\", "/")))
 
 
 def picture_names(paths: list[Path]) -> dict[Path, str]:
@@ -107,8 +149,8 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def _write_predictions(out: Path, predictor: Predictor, rows: list[dict[str, Any]], *, as_results: bool) -> None:
-    """Write predictions.json, and results.json if the rows hold the ids of a dataset."""
+    """Write `PREDICTIONS`, and `RESULTS` if the rows hold the ids of a dataset."""
     categories = [{"id": category.id, "name": category.name} for category in predictor.categories]
-    (out / "predictions.json").write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
+    (out / PREDICTIONS).write_text(json.dumps({"categories": categories, "images": rows}) + "\n")
     if as_results:
-        (out / "results.json").write_text(json.dumps([found for row in rows for found in row["objects"]]) + "\n")
+        (out / RESULTS).write_text(json.dumps([found for row in rows for found in row["objects"]]) + "\n")

@@ -14,11 +14,12 @@ from centermask_keras.config import Config
 from centermask_keras.data.files.images import read_image
 from centermask_keras.data.samples.preprocess import preprocess_image
 from centermask_keras.data.samples.transform import make_eval_transform
-from centermask_keras.errors import ImageError
+from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.inference.objects import Category, Objects, Result, to_objects
 from centermask_keras.inference_config import SCORE_THRESHOLD, InferenceConfig
 from centermask_keras.structures import Detections
 
+REASON_LENGTH = 200  # characters of a runtime's message: some quote the graph
 ImageLike = str | Path | np.ndarray
 
 
@@ -50,7 +51,8 @@ class Predictor:
             One `Result` per image.
 
         Raises:
-            ImageError: a file that cannot be read, or an array of another form.
+            ImageError: a file that cannot be read, an array of another form, or an image that the graph fails on, for
+                its size and the memory of the machine.
         """
         if not isinstance(images, list | tuple):
             images = [images]
@@ -62,7 +64,7 @@ class Predictor:
         return results
 
     def predict_each(self, images: Sequence[ImageLike], *, score_threshold: float) -> Iterator[Result | ImageError]:
-        """Give the result of each image in its turn, or the error of one that cannot be read: the others go on."""
+        """Give the result of each image in its turn, or the error of one that fails: the others go on."""
         for image in images:
             try:
                 yield self._predict_one(image, score_threshold)
@@ -84,8 +86,15 @@ class Predictor:
 
     def _predict_one(self, source: ImageLike, score_threshold: float) -> Result:
         image = _as_image(source)
-        canvas, transform = self.prepare(image)
-        detections = self.detect(canvas[None])
+        try:
+            canvas, transform = self.prepare(image)
+            detections = self.detect(canvas[None])
+        except (CenterMaskError, NotImplementedError):
+            raise
+        except Exception as error:  # those of the runtimes have no common type; the next image may be smaller
+            name = "array" if isinstance(source, np.ndarray) else source
+            reason = f"{image.shape[0]} x {image.shape[1]} pixels: {type(error).__name__}: {str(error)[:REASON_LENGTH]}"
+            raise ImageError(name, reason, "an image that the model can be run on") from error
         detections["valid"] = detections["valid"] & (detections["scores"] >= score_threshold)
         return Result(image=image, **vars(self.to_objects(detections, 0, transform, image.shape[:2])))
 

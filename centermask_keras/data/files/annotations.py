@@ -106,6 +106,10 @@ class Annotations:
         """Return the file of one image."""
         return self.storage.file(self.file_names[index])
 
+    def input_files(self) -> list[Path]:
+        """Return all files that the dataset is read from."""
+        return [self.path, *self.storage.files(self.file_names)]
+
     def objects(self, index: int) -> slice:
         """Return the rows of one image's objects in the columns of length O."""
         return slice(int(self.object_start[index]), int(self.object_start[index + 1]))

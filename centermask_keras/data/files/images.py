@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from centermask_keras._cv2 import cv2
+from centermask_keras.data.files.names import explain_missing
 from centermask_keras.errors import ImageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def read_image(file: str | ImageFile) -> np.ndarray:
     try:
         data = (Path(file) if isinstance(file, str) else file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(file, _reason(error)) from error
+        raise ImageError(file, _reason(error, file)) from error
     return decode_image(data, file)
 
 
@@ -89,7 +90,7 @@ def image_header(path: str | Path) -> tuple[int, int]:
             _detect_format(file.read(32), path)
         raise ImageError(path, "corrupt header") from error
     except OSError as error:
-        raise ImageError(path, _reason(error)) from error
+        raise ImageError(path, _reason(error, path)) from error
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's parsers raise
         raise ImageError(path, f"corrupt header: {error}") from error
     return (width, height) if sideways else (height, width)
@@ -142,6 +143,8 @@ def _find_jpeg_scan(data: bytes) -> int:
     return len(data)
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError, file: str | ImageFile) -> str:
     strerror = getattr(error, "strerror", None)
-    return strerror.lower() if strerror else str(error)
+    reason = strerror.lower() if strerror else str(error)
+    difference = explain_missing(str(file)) if isinstance(error, FileNotFoundError) else None
+    return f"{reason}; {difference}" if difference else reason

@@ -28,6 +28,7 @@ from centermask_keras.data.files.shards import (
 )
 from centermask_keras.errors import CenterMaskError, ImageError
 from centermask_keras.files import PARTIAL, flush
+from centermask_keras.outputs import refuse_overwriting
 
 SHARD_BYTES = 2**30  # so few files that all of them stay open, and no file that is awkward to copy
 OWN_FILES = ("images-*.tfrecord", ANNOTATIONS_NAME, INDEX_NAME)
@@ -70,12 +71,14 @@ def write_shards(
         progress: called with (images done, images in all).
 
     Raises:
-        CenterMaskError: the folder holds files, an image cannot be read, or the disk is full; nothing is left behind.
+        CenterMaskError: the folder holds files, `partial.NAME` the dataset itself, an image cannot be read, or the disk
+            is full; nothing is left behind.
     """
     out = Path(out).resolve()
     partial = out.with_name(PARTIAL.format(name=out.name))
     _refuse_files(out)
     _refuse_files(partial, but=OWN_FILES)  # what is left of a run that was killed
+    refuse_overwriting([partial], [annotations.path, *annotations.storage.files(annotations.file_names)])
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

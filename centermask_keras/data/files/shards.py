@@ -14,9 +14,11 @@ import threading
 import weakref
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from centermask_keras.data.files.coco_json import read_json
+from centermask_keras.data.files.names import bare_name, explain_difference, tidy_name
 from centermask_keras.errors import DataError, ImageError, Problem
 
 INDEX_NAME = "shards.json"
@@ -57,6 +59,11 @@ ImageFile = Path | ShardedImage
 """What the bytes of an image are read from."""
 
 
+def path_of(image: ImageFile) -> Path:
+    """Return the file on the disk that an image is in."""
+    return image.shards.place(image.name) if isinstance(image, ShardedImage) else image
+
+
 class ImageShards:
     """A folder of shards. Any thread may read; no file is opened twice.
 
@@ -79,7 +86,7 @@ class ImageShards:
                 raise ValueError(f"format {index['format']}")
             self.written_from, self.sizes = str(index["written_from"]), [int(size) for size in index["shard_bytes"]]
             columns = [index["images"][name] for name in COLUMNS]
-            self._rows = {name: tuple(map(int, row)) for name, *row in zip(*columns, strict=True)}
+            self._rows = {tidy_name(name, path): tuple(map(int, row)) for name, *row in zip(*columns, strict=True)}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             received = f"{type(error).__name__}: {error}. {AGAIN}"
             raise DataError([Problem(str(path / INDEX_NAME), "", f"shards of format {FORMAT}", received)]) from None
@@ -95,6 +102,10 @@ class ImageShards:
         """Return the file of an image; whether the shards hold it shows when it is read."""
         return ShardedImage(self, name)
 
+    def files(self, names: list[str]) -> list[Path]:
+        """Return all files that the images are in, whatever their names."""
+        return [self.path / INDEX_NAME, *(self.path / SHARD_NAME.format(number=i) for i in range(len(self.sizes)))]
+
     def hw(self, name: str) -> tuple[int, int]:
         """Return (height, width) of an image, EXIF orientation applied; no shard is read.
 
@@ -106,7 +117,7 @@ class ImageShards:
 
     def place(self, name: str) -> Path:
         """Return the shard of an image; the index, if it has none."""
-        row = self._rows.get(name)
+        row = self._rows.get(tidy_name(name, self.path))
         return self.path / (SHARD_NAME.format(number=row[0]) if row else INDEX_NAME)
 
     def read(self, image: ShardedImage) -> bytes:
@@ -131,18 +142,26 @@ class ImageShards:
             if received != f"{size:,} bytes":
                 expected = f"a shard of {size:,} bytes, as in {INDEX_NAME}"
                 problems.append(Problem(str(shard), "", expected, f"{received}. {AGAIN}"))
-        elsewhere = annotations.resolve().parent
-        others = elsewhere != self.path.resolve() and (elsewhere / INDEX_NAME).is_file()
-        if others or (names and not any(name in self._rows for name in names)):
+        elsewhere = annotations.absolute().parent
+        others = (elsewhere / INDEX_NAME).is_file() and not elsewhere.samefile(self.path)
+        if others or (names and not any(tidy_name(name, self.path) in self._rows for name in names)):
             expected = f"annotations of the images in {self.path}, such as {self.path / ANNOTATIONS_NAME}"
             received = f"those of other shards: {elsewhere}" if others else f"{len(names):,} images, none of them there"
+            if not others and (difference := explain_difference(names[0], self._bare_names)):
+                received = f"{received}: {difference}"
             problems.append(Problem(str(annotations), "", expected, received))
         return problems
 
+    @cached_property
+    def _bare_names(self) -> dict[str, str]:
+        return {bare_name(name): name for name in self._rows}
+
     def _find(self, image: ShardedImage) -> tuple[int, ...]:
-        row = self._rows.get(image.name)
+        row = self._rows.get(tidy_name(image.name, self.path))
         if row is None:
-            reason = "none. Name the folder of all images, or write shards of these with `centermask data shard`"
+            difference = explain_difference(image.name, self._bare_names)
+            cure = "Name the folder of all images, or write shards of these with `centermask data shard`"
+            reason = f"none; {difference}" if difference else f"none. {cure}"
             raise ImageError(image, reason, f"an image of {self.written_from}, which the shards were written from")
         return row
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from centermask_keras.data.files.images import image_header
+from centermask_keras.data.files.names import tidy_name
 from centermask_keras.data.files.shards import AGAIN, INDEX_NAME, SHARD_NAME, ImageShards
 from centermask_keras.errors import Problem
 
@@ -24,8 +25,12 @@ class ImageFolder:
     path: Path
 
     def file(self, name: str) -> Path:
-        """Return the file of an image."""
-        return self.path / name
+        """Return the file of an image, which is looked for where its name says, whatever is a link on the way."""
+        return self.path / tidy_name(name, self.path)
+
+    def files(self, names: list[str]) -> list[Path]:
+        """Return all files that the images of these names are in."""
+        return [self.file(name) for name in names]
 
     def hw(self, name: str) -> tuple[int, int]:
         """Return (height, width) of an image from its header, EXIF orientation applied.

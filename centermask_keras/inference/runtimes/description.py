@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, one_line
 from centermask_keras.inference.objects import Category
 from centermask_keras.inference_config import InferenceConfig
 
@@ -53,7 +53,7 @@ class Description:
 
     def labels(self) -> str:
         """Return the text of `LABELS`."""
-        return "".join(f"{category.name}\n" for category in self.categories)
+        return "".join(f"{one_line(category.name)}\n" for category in self.categories)
 
 
 def describe_input(config: InferenceConfig, batch: str = "batch") -> str:

@@ -13,6 +13,7 @@ from centermask_keras.config import Config
 from centermask_keras.detectors import CenterMask
 from centermask_keras.inference.objects import Category
 from centermask_keras.inference.predictor import Predictor
+from centermask_keras.inference.runtimes.forked import check_not_forked
 from centermask_keras.structures import Detections, Tensor
 
 
@@ -69,11 +70,23 @@ class KerasPredictor(Predictor):
         super().__init__(config, categories)
         self.detector = detector
         self.graph = InferenceGraph(detector)
+        self.graph.make_predict_function()  # once: the first calls of several threads would each make one
 
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3]; arrays come back."""
+        check_process()
         with _undistributed():
             return self.graph.predict_on_batch(images)
+
+
+def check_process() -> None:
+    """Refuse a forked process in which the backend would hang.
+
+    Raises:
+        CenterMaskError: see `check_not_forked`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        check_not_forked()
 
 
 @contextmanager

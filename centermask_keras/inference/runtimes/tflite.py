@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from centermask_keras.structures import Detections
 
 class TFLitePredictor(Predictor):
     """An exported .tflite file, of any precision.
+
+    The threads of a program take turns: an interpreter holds the tensors of one image.
 
     Args:
         path: the file.
@@ -36,6 +39,7 @@ class TFLitePredictor(Predictor):
         super().__init__(description.config, description.categories)
         try:
             interpreter = Interpreter(model_path=str(path), num_threads=threads or count_cores())
+            self._lock = threading.Lock()
             self._run = interpreter.get_signature_runner()  # fits the graph to the size of its input
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -43,8 +47,9 @@ class TFLitePredictor(Predictor):
 
     def detect(self, images: np.ndarray) -> Detections:
         """Run the inference graph on prepared images uint8 [B, H, W, 3], one after the other; arrays come back."""
-        if not len(images):
-            rows = self._run.get_output_details().items()
-            return {name: np.zeros((0, *row["shape"][1:]), row["dtype"]) for name, row in rows}
-        found = [self._run(images=image[None]) for image in images]
+        with self._lock:
+            if not len(images):
+                rows = self._run.get_output_details().items()
+                return {name: np.zeros((0, *row["shape"][1:]), row["dtype"]) for name, row in rows}
+            found = [self._run(images=image[None]) for image in images]
         return {name: np.concatenate([row[name] for row in found]) for name in found[0]}

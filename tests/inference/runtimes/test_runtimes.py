@@ -40,6 +40,7 @@ def test_the_description_survives_its_journey(name, resize, sides):
     assert description.config.eval.resize == resize
     assert description.to_json()["input"].startswith(f"uint8 [batch, {sides}, RGB")
     assert description.labels() == "a\nä\n"
+    assert Description(config, [Category(1, "cell\nwall"), Category(2, "b")]).labels() == "cell\\nwall\nb\n"
 
 
 @pytest.fixture
