@@ -44,6 +44,7 @@ ORDER = (
     "export",
     "extra",
     "demo",
+    "convert",
     "cli",
     "__main__",
 )
@@ -58,7 +59,7 @@ USES_CV2 = {"_cv2"}
 USES_JAX = {"training.averaging", "inference.runtimes.keras"}
 USES_TORCH = {"importers.checkpoint"}
 WITHOUT_KERAS = {"errors", "packages", "shipped", "files", "_cv2", "cores", "coco_categories", "config", "structures"}
-WITHOUT_KERAS |= {"masks", "visualize", "inference_config", "data", "inference"}
+WITHOUT_KERAS |= {"masks", "visualize", "inference_config", "data", "inference", "convert"}
 KERAS_RUNTIME = {"inference.runtimes.keras"}
 
 MAX_FILE_LINES = 400

@@ -72,7 +72,7 @@ def check_files(config: Config, source: str, splits: Iterable[str] = ("train", "
     lines = []
     for split in splits:
         dataset = getattr(config.data, split)
-        if not Path(dataset.annotations).is_file():
+        if not Path(dataset.annotations).exists():  # of a folder the reader says what it is
             lines.append(f"{source}: data.{split}.annotations: expected a file, received {dataset.annotations}")
         if not Path(dataset.images).is_dir():
             lines.append(f"{source}: data.{split}.images: expected a folder, received {dataset.images}")
