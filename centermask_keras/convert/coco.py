@@ -21,7 +21,7 @@ from centermask_keras.data.files.coco_json import (
     is_side,
     is_text,
 )
-from centermask_keras.data.files.lvis_json import ABSENT, PARTIAL
+from centermask_keras.data.files.lvis_json import has_class_lists, read_class_lists
 from centermask_keras.data.files.segmentations import check_masks
 from centermask_keras.masks import SizeHW
 
@@ -52,20 +52,20 @@ def _read_file(file: Path, part: str | None, source: Source) -> None:
     ids, names = read_categories(document["categories"], faults)
     name_of = dict(zip(ids.tolist(), names, strict=True))
     source.class_names += [name for name in names if name not in source.class_names]
-    images = _read_images(document["images"], file, source, faults)
+    images, known_of = _read_images(document["images"], set(name_of), file, source, faults)
     objects = _read_objects(document["annotations"], images, name_of, source, faults)
     source.problems += faults.problems
-    for image, record in zip(images, document["images"], strict=True):
+    for image, lists in zip(images, known_of, strict=True):
         if image is not None:
             path, hw, number = image
-            known = _known_classes(record, name_of, {item.name for item in objects[number]})
+            known = _known_classes(lists, name_of, objects[number])
             source.add_image(path, hw, objects[number], part, known)
 
 
 def _read_images(
-    records: list[Any], file: Path, source: Source, faults: Faults
-) -> list[tuple[Path, SizeHW, int] | None]:
-    """Return file, size and id of each image; None for those at fault."""
+    records: list[Any], category_ids: set[int], file: Path, source: Source, faults: Faults
+) -> tuple[list[tuple[Path, SizeHW, int] | None], list[tuple[list[int], list[int]] | None]]:
+    """Return file, size and id of each image, None for those at fault; and its lists of classes, None without them."""
     table = Table(records, "images", faults)
     ids = table.ids().tolist()
     names = table.column("file_name", is_text, "a path relative to the images folder")
@@ -77,7 +77,9 @@ def _read_images(
     for row, (name, number, *hw) in enumerate(zip(names, ids, *sides, strict=True)):
         if table.keep[row] and (opened := source.open_image(name, file, table.place(row, ".file_name"), tuple(hw))):
             found[row] = (*opened, number)
-    return found
+    if not has_class_lists(records):
+        return found, [None] * len(table)
+    return found, list(zip(*read_class_lists(table, category_ids, lvis=False), strict=True))
 
 
 def _read_objects(
@@ -117,9 +119,11 @@ def _read_objects(
     return objects
 
 
-def _known_classes(record: dict[str, Any], name_of: dict[int, str], present: set[str]) -> frozenset[str] | None:
-    """Return the classes of which all objects of an image are annotated, if it says so: its lists are those of LVIS."""
-    if ABSENT not in record and PARTIAL not in record:
+def _known_classes(
+    lists: tuple[list[int], list[int]] | None, name_of: dict[int, str], objects: list[SourceObject]
+) -> frozenset[str] | None:
+    """Return the classes of which all objects of an image are annotated, by its lists of absent and partial ones."""
+    if lists is None:
         return None
-    absent, partial = ({name_of.get(value) for value in record.get(key) or ()} for key in (ABSENT, PARTIAL))
-    return frozenset((absent | present) - partial - {None})
+    absent, partial = ({name_of[number] for number in numbers} for numbers in lists)
+    return frozenset((absent | {item.name for item in objects}) - partial)

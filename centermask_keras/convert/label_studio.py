@@ -107,7 +107,7 @@ def _read_result(result: Any, where: str, hw: SizeHW, file: Path, source: Source
         return []
     size = [result.get("original_height"), result.get("original_width")]
     labelled = [(key, value[key]) for key in LABELS if type(value.get(key)) is list]
-    kind, names = labelled[0] if labelled else (result.get("type"), None)
+    kind, names = labelled[0] if labelled else (str(result.get("type")), None)
     if kind in WITHOUT_AREA or names is None:
         source.lost[WITHOUT_AREA.get(kind, "results without a class")] += 1
         return []

@@ -61,7 +61,7 @@ def _read_shape(shape: Any, index: int, hw: SizeHW, file: Path, source: Source) 
     if type(shape) is not dict or type(shape.get("label")) is not str or not shape["label"].strip():
         source.fault(file, where, "an object with a label", quote(shape))
         return []
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")
     points = flatten_points(shape.get("points"))
     if points is None:
         source.fault(file, f"{where}.points", "a list of [x, y] in pixels", quote(shape.get("points")))
