@@ -47,8 +47,8 @@ class GroundTruth(TypedDict):
     position: Annotated[Tensor, "int64 [B]"]
     """Place in the endless order of samples."""
     known_classes: NotRequired[Annotated[Tensor, "int32 [B, L]"]]
-    """The classes of which all objects in the image are annotated. Of the others (LVIS) nothing is known
-    where no object is. Not there if all classes are of that kind (COCO)."""
+    """The classes of which all objects in the image are annotated. Of the others (partial labels) nothing is
+    known where no object is. Not there if all classes are of that kind (COCO)."""
     known_valid: NotRequired[Annotated[Tensor, "bool [B, L]"]]
 
 

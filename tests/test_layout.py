@@ -45,6 +45,7 @@ ORDER = (
     "export",
     "extra",
     "demo",
+    "convert",
     "cli",
     "__main__",
 )
@@ -59,7 +60,7 @@ USES_CV2 = {"_cv2"}
 USES_JAX = {"training.averaging", "inference.runtimes.keras"}
 USES_TORCH = {"importers.checkpoint"}
 WITHOUT_KERAS = {"errors", "packages", "shipped", "files", "outputs", "_cv2", "cores", "coco_categories", "config"}
-WITHOUT_KERAS |= {"structures", "masks", "visualize", "inference_config", "data", "inference"}
+WITHOUT_KERAS |= {"structures", "masks", "visualize", "inference_config", "data", "inference", "convert"}
 KERAS_RUNTIME = {"inference.runtimes.keras"}
 
 MAX_FILE_LINES = 400

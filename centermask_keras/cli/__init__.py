@@ -14,6 +14,7 @@ from centermask_keras.cli.client import client_command
 from centermask_keras.cli.config import config_command
 from centermask_keras.cli.data_ceiling import data_ceiling_command
 from centermask_keras.cli.data_check import data_check_command
+from centermask_keras.cli.data_convert import data_convert_command
 from centermask_keras.cli.data_make_shapes import data_make_shapes_command
 from centermask_keras.cli.data_shard import data_shard_command
 from centermask_keras.cli.demo import demo_command
@@ -28,7 +29,7 @@ INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM, as a shell has it for a program that the signal ended
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: check, ceiling, shard, make-shapes.")
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: convert, check, ceiling, shard, make-shapes.")
 app.add_typer(data_app, name="data")
 for name, command in {
     "predict": predict_command,
@@ -43,6 +44,7 @@ for name, command in {
 }.items():
     app.command(name)(command)
 for name, command in {
+    "convert": data_convert_command,
     "check": data_check_command,
     "ceiling": data_ceiling_command,
     "shard": data_shard_command,
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(stop, file=sys.stderr)
         sys.exit(TERMINATED)
     except CenterMaskError as error:
-        lines = (one_line(line) for line in str(error).split("\n"))
+        lines = (one_line(line) for line in _explain(error).split("\n"))
         print("error: " + "\n".join(lines), file=sys.stderr)
         sys.exit(1)
     except OSError as error:
@@ -73,6 +75,13 @@ def main(arguments: list[str] | None = None) -> None:
         if stop.code == INTERRUPTED and arguments[:1] == ["train"]:  # what the library makes of Ctrl-C
             print("interrupted; the same command continues the training", file=sys.stderr)
         raise
+
+
+def _explain(error: CenterMaskError) -> str:
+    """Return the message of an error; where files of another tool were given, what they are and what converts them."""
+    from centermask_keras.convert.formats import explain_source
+
+    return explain_source(error) or str(error)
 
 
 def _print_version(wanted: bool) -> None:

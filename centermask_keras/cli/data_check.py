@@ -12,7 +12,7 @@ import typer
 from centermask_keras.cli.options import JsonOption, Overrides
 from centermask_keras.cli.output import check_json, progress_bar, write_json
 from centermask_keras.config import load_config
-from centermask_keras.errors import CenterMaskError
+from centermask_keras.errors import CenterMaskError, DataError
 
 
 def data_check_command(
@@ -37,6 +37,11 @@ def data_check_command(
 
     with progress_bar("check") as advance:
         report = check_dataset(annotations, images, out=out, progress=advance, **settings)
+    if report.problems:
+        from centermask_keras.convert.formats import explain_source
+
+        if explained := explain_source(DataError(report.problems)):
+            raise CenterMaskError(explained)
     print(report)
     write_json(json_, json.loads((out / "report.json").read_text(encoding="utf-8")))
     if report.problems:

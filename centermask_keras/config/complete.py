@@ -72,7 +72,7 @@ def check_files(config: Config, source: str, splits: Iterable[str] = ("train", "
     lines = []
     for split in splits:
         dataset = getattr(config.data, split)
-        if not os.path.isfile(dataset.annotations):
+        if not os.path.exists(dataset.annotations):  # of a folder the reader says what it is
             lines.append(
                 f"{source}: data.{split}.annotations: expected a file, received {shorten(dataset.annotations)}"
             )

@@ -105,9 +105,9 @@ def evaluate_coco_on_lvis(
     Source: Section 4.3, Table 4.
     """
     ground_truth = read_ground_truth(annotations, iou_type)
-    if ground_truth.federation is None:
+    if ground_truth.federation is None or not ground_truth.federation.is_lvis:
         path = annotations.path if isinstance(annotations, Annotations) else annotations
-        raise CenterMaskError(f"{path}: expected an LVIS json, received one without neg_category_ids")
+        raise CenterMaskError(f"{path}: expected an LVIS json, received one without neg_category_ids and frequency")
     of_coco = replace(ground_truth, class_names=coco_categories())
     detections = read_results(results, of_coco, iou_type)
     return _evaluate(*translate_coco(ground_truth, detections), iou_type, backend, [LVIS_DETECTIONS])
@@ -130,7 +130,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     if ground_truth.federation is not None:
         ground_truth, detections = federate(ground_truth, detections, iou_type)
-        limits = [LVIS_DETECTIONS]
+        limits = [LVIS_DETECTIONS] if ground_truth.federation.is_lvis else limits
     blocks = [_run_backend(backend, *block, iou_type, limits) for block in _split_classes(ground_truth, detections)]
     precision = np.concatenate([precision for precision, _ in blocks], axis=2)
     recall = np.concatenate([recall for _, recall in blocks], axis=1)
@@ -138,7 +138,7 @@ def _evaluate(
     if COCO_LIMITS[-1] in limits[:-1]:
         at_coco = precision[..., : limits.index(COCO_LIMITS[-1]) + 1]
         evaluation |= _summarize_precision(at_coco, f"{PREFIX[iou_type]}_at_{COCO_LIMITS[-1]}")
-    if ground_truth.federation is not None:
+    if ground_truth.federation is not None and ground_truth.federation.is_lvis:
         evaluation |= _summarize_frequencies(precision, ground_truth, PREFIX[iou_type])
     evaluation["per_class"] = _summarize_classes(precision, ground_truth, PREFIX[iou_type])
     return evaluation

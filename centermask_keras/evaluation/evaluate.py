@@ -101,7 +101,7 @@ def evaluate_to_files(
     write_results(detections, evaluation.results)
     if dataset.has_annotations:
         write_report(out, evaluation.figures, evaluation.per_class)
-    too_few = dataset.known_classes is not None and loaded.model.max_detections < LVIS_DETECTIONS
+    too_few = dataset.lvis is not None and loaded.model.max_detections < LVIS_DETECTIONS
     return Evaluated(evaluation, dataset, detections, too_few)
 
 

@@ -27,10 +27,10 @@ EVERYWHERE = [-1e6, -1e6, 3e6, 3e6]
 def federate(
     truth: ScoringTruth, detections: list[dict[str, Any]], iou_type: IouType
 ) -> tuple[ScoringTruth, list[dict[str, Any]]]:
-    """Apply the federated rules, so that the COCO measure of what comes back is the LVIS measure.
+    """Apply the federated rules: of LVIS, the COCO measure of what comes back is the LVIS measure.
 
     Args:
-        truth: of an LVIS file.
+        truth: of partial labels; of those of LVIS only the best detections of each image count.
         detections: results in the form of `ScoringTruth.objects`, with `score`.
         iou_type: what will be compared.
 
@@ -40,7 +40,7 @@ def federate(
     """
     present = {(row["image_id"], row["category_id"]) for row in truth.objects}
     counted, partial = [], set()
-    for row in _best_of_each_image(detections):
+    for row in _best_of_each_image(detections) if truth.federation.is_lvis else detections:
         image, category = row["image_id"], row["category_id"]
         if (image, category) not in present and category not in truth.federation.absent[image]:
             continue

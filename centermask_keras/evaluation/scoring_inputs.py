@@ -29,19 +29,24 @@ IouType = Literal["segm", "bbox", "boundary"]
 
 @dataclass(frozen=True)
 class Federation:
-    """What an LVIS file knows about its images and categories (data/files/lvis_json.py).
+    """What a file of partial labels knows about its images and categories (data/files/lvis_json.py).
 
     Attributes:
         absent: by image id, the category ids that were searched for and not found.
         partial: by image id, the category ids whose objects are not all annotated.
-        frequencies: by category id, `rare`, `common` or `frequent`.
-        synsets: by category id.
+        frequencies: by category id, `rare`, `common` or `frequent`; none where the file is not one of LVIS.
+        synsets: by category id, likewise.
     """
 
     absent: dict[int, set[int]]
     partial: dict[int, set[int]]
     frequencies: dict[int, str]
     synsets: dict[int, str]
+
+    @property
+    def is_lvis(self) -> bool:
+        """Whether the file is one of LVIS, and its own measure counts."""
+        return bool(self.frequencies)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class ScoringTruth:
         class_names: name by category id, rising.
         objects: annotations as the scorers take them: `id`, `image_id`, `category_id`, `area`, `iscrowd` and
             `segmentation` (compressed RLE) or `bbox`.
-        federation: of an LVIS file, None of others.
+        federation: of partial labels, None of others.
     """
 
     image_hw: dict[int, tuple[int, int]]
@@ -107,9 +112,11 @@ def _make_objects(annotations: Annotations, iou_type: IouType) -> Iterator[dict[
 
 def _make_federation(annotations: Annotations) -> Federation | None:
     facts, image_ids = annotations.lvis, annotations.image_ids.tolist()
-    if facts is None:
+    if annotations.class_lists is None:
         return None
-    by_image = [dict(zip(image_ids, map(set, lists), strict=True)) for lists in (facts.absent, facts.partial)]
+    by_image = [dict(zip(image_ids, map(set, lists), strict=True)) for lists in annotations.class_lists]
+    if facts is None:
+        return Federation(*by_image, frequencies={}, synsets={})
     category_ids = annotations.category_ids.tolist()
     by_class = [dict(zip(category_ids, values, strict=True)) for values in (facts.frequencies, facts.synsets)]
     return Federation(*by_image, *by_class)

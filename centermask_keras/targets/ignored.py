@@ -1,7 +1,7 @@
 """Where nothing is known: cells of a class that no loss may take for its absence, and none for its presence.
 
-Stage: targets (training only). Two rules stand here, for all detectors: a crowd region hides its class, and of LVIS
-only the classes that the annotators of an image looked for are known to be absent.
+Stage: targets (training only). Two rules stand here, for all detectors: a crowd region hides its class, and of
+partial labels, as those of LVIS, only the classes that the annotators of an image looked for are known to be absent.
 Source: Gupta et al. 2019, "LVIS" (arXiv 1908.03195), Section 3: what is neither annotated nor listed is unknown.
 """
 
@@ -13,8 +13,8 @@ from centermask_keras.structures import GroundTruth, Tensor
 from centermask_keras.targets.saliency import class_planes_to_map
 
 HALF_COVERED, WHOLLY_COVERED = 128, 255
-"""Of 255: where a crowd region covers a cell by half, the cell is ignored. The saliency of a class that LVIS does not
-know in an image is ignored but for the cells that an object covers wholly."""
+"""Of 255: where a crowd region covers a cell by half, the cell is ignored. The saliency of a class that is not
+known in an image is ignored but for the cells that an object covers wholly."""
 
 
 def find_ignored_cells(batch: GroundTruth, num_classes: int) -> Tensor:
@@ -24,7 +24,7 @@ def find_ignored_cells(batch: GroundTruth, num_classes: int) -> Tensor:
     Positives count all the same.
 
     Args:
-        batch: ground truth; `known_classes` and `known_valid` of LVIS only.
+        batch: ground truth; `known_classes` and `known_valid` of partial labels only.
         num_classes: C.
     """
     ignored = _find_crowd(batch, num_classes)
@@ -40,7 +40,7 @@ def find_ignored_saliency(batch: GroundTruth, coverage: Tensor) -> Tensor:
     that an object covers wholly.
 
     Args:
-        batch: ground truth; `known_classes` and `known_valid` of LVIS only.
+        batch: ground truth; `known_classes` and `known_valid` of partial labels only.
         coverage: uint8 [B, h, w, C], 0..255, what the objects of each class cover of each cell.
     """
     num_classes = coverage.shape[-1]
@@ -55,7 +55,7 @@ def find_unknown_classes(batch: GroundTruth, num_classes: int) -> Tensor:
     """Return the classes of which an image may show objects that are not annotated: bool [B, C].
 
     Args:
-        batch: of LVIS, with `known_classes` and `known_valid`.
+        batch: of partial labels, with `known_classes` and `known_valid`.
         num_classes: C.
     """
     listed = batch["known_classes"][..., None] == ops.arange(num_classes, dtype="int32")  # [B, L, C]

@@ -18,8 +18,9 @@ from centermask_keras.errors import CenterMaskError, DataError
 from centermask_keras.evaluation import coco
 from centermask_keras.evaluation.boundary import boundary_width
 from centermask_keras.evaluation.coco import evaluate_coco, evaluate_coco_on_lvis
-from centermask_keras.evaluation.lvis import check_coco_classes
+from centermask_keras.evaluation.lvis import check_coco_classes, federate
 from centermask_keras.evaluation.predict import evaluate_model, score
+from centermask_keras.evaluation.scoring_inputs import read_ground_truth, read_results
 from centermask_keras.inference.load import build
 from centermask_keras.inference.objects import Category, categories_of
 from centermask_keras.masks import rle_to_bitmap, segmentation_to_rle
@@ -153,6 +154,27 @@ def test_four_situations(tmp_path, lists, image_id, expected, iou_type):
         assert (rows["baby"]["objects"], rows["acorn"]["objects"]) == (1, 0)
     assert figures[f"{coco.PREFIX[iou_type]}_ap_frequent"] == pytest.approx(expected)
     assert figures[f"{coco.PREFIX[iou_type]}_ap_rare"] == -1
+
+
+def test_partial_labels_have_the_rules_for_unknown_classes_and_none_of_the_others(tmp_path):
+    document = make_document(absent=[8])
+    for category in document["categories"]:
+        del category["frequency"]
+    path = tmp_path / "partial.json"
+    path.write_text(json.dumps(document))
+    others = [make_result(FALSE, 0.9, category_id=8) for _ in range(400)]
+    figures = evaluate_coco(path, [make_result(), *others])
+    assert figures["mask_ap"] == pytest.approx(1) and "mask_ap_rare" not in figures
+    document["images"][0]["neg_category_ids"] = []
+    document["annotations"] = []
+    path.write_text(json.dumps(document))
+    truth = read_ground_truth(path, "segm")
+    assert not truth.federation.is_lvis
+    assert (
+        federate(truth, read_results([make_result()], truth, "segm"), "segm")[1] == []
+    )  # of its class nothing is known
+    with pytest.raises(CenterMaskError, match="expected an LVIS json"):
+        evaluate_coco_on_lvis(path, [])
 
 
 @pytest.mark.parametrize("iou_type", ["segm", "bbox", "boundary"])

@@ -27,7 +27,7 @@ from centermask_keras.data.files.coco_columns import (
     read_images,
     read_objects,
 )
-from centermask_keras.data.files.lvis_json import LvisFacts, find_known_classes, read_facts
+from centermask_keras.data.files.lvis_json import ClassLists, LvisFacts, find_known_classes, is_lvis, read_facts
 from centermask_keras.data.files.segmentations import Segmentations
 from centermask_keras.data.files.shards import ImageFile, ImageShards
 from centermask_keras.data.files.storage import ImageFolder, open_images
@@ -42,8 +42,8 @@ Crowd = Literal["train", "ignore", "drop"]
 class Annotations:
     """A dataset of I images, O objects and C classes. The objects of one image lie next to each other, in file order.
 
-    In a process that makes batches it holds what samples are made of: neither `file_objects` nor `lvis`, nor what was
-    left out.
+    In a process that makes batches it holds what samples are made of: neither `file_objects` nor `class_lists`,
+    nor what was left out.
 
     Attributes:
         path: the json file.
@@ -63,8 +63,9 @@ class Annotations:
         file_objects: all objects of the file, for scoring; None in a process that makes batches.
         has_annotations: whether the file has annotations at all; an `image_info` file has none.
         known_classes: for each image the classes of which all objects are annotated, int32, rising; None if that is
-            true of all classes in all images, as in COCO. LVIS knows some classes of each image only.
-        lvis: what an LVIS file says beyond that, for scoring.
+            true of all classes in all images, as in COCO. Partial labels, as those of LVIS, know some classes of each.
+        class_lists: the lists in the file that say so, for scoring; None if there are none.
+        lvis: what an LVIS file says of its categories; None of others.
         crowd_policy: what is made of crowd regions here, see `under`; files are read with "ignore".
     """
 
@@ -85,6 +86,7 @@ class Annotations:
     file_objects: FileObjects | None
     has_annotations: bool
     known_classes: list[np.ndarray] | None
+    class_lists: ClassLists | None
     lvis: LvisFacts | None
     crowd_policy: Crowd = "ignore"
 
@@ -95,7 +97,7 @@ class Annotations:
     def __getstate__(self) -> dict[str, Any]:
         """Give another process what samples are made of, and nothing that can be made again."""
         state = {field.name: getattr(self, field.name) for field in fields(self)}
-        return state | {"file_objects": None, "lvis": None, "left_out": []}
+        return state | {"file_objects": None, "class_lists": None, "left_out": []}
 
     @property
     def num_classes(self) -> int:
@@ -128,7 +130,7 @@ class Annotations:
     def order(self) -> SampleOrder:
         """The order of its training samples: images of LVIS with rare classes come more often."""
         factors = np.ones(len(self))
-        if self.known_classes is not None:
+        if self.lvis is not None:
             factors = repeat_factors(self.object_start, self.classes, self.num_classes)
         return SampleOrder(self.image_hw, factors)
 
@@ -144,7 +146,7 @@ class Annotations:
 
     @cached_property
     def most_known(self) -> int:
-        """L: the most classes whose objects are all annotated in one image of LVIS; at least 1."""
+        """L: the most classes whose objects are all annotated in one image of partial labels; at least 1."""
         return max(1, max(len(classes) for classes in self.known_classes))
 
     def under(self, policy: Crowd) -> Annotations:
@@ -167,7 +169,7 @@ class Annotations:
         object_start = np.concatenate([[0], np.cumsum(~self.crowd)])[self.object_start]
         known, classes = self.known_classes, self.classes[rows]
         if known is not None:
-            known = find_known_classes(self.lvis.absent, self.lvis.partial, self.category_ids, object_start, classes)
+            known = find_known_classes(self.class_lists, self.category_ids, object_start, classes)
         return replace(
             self,
             object_start=object_start,
@@ -201,8 +203,8 @@ def load_annotations(
     """Load a COCO or LVIS annotation file and check it against its images.
 
     Args:
-        path: json file with `images`, `categories` and `annotations`. An LVIS file is known by the lists of categories
-            that its images have.
+        path: json file with `images`, `categories` and `annotations`. An LVIS file is known by the frequency of its
+            categories.
         images_dir: folder that the file names are relative to, or of shards. With LVIS 1.0 that is the folder of
             train2017 and val2017.
         require_annotations: False accepts an `image_info` file, which has no `annotations`.
@@ -245,13 +247,14 @@ def read_annotations(
     path, storage = Path(path), None if images_dir is None else open_images(images_dir)
     document, faults = open_document(path, require_annotations=require_annotations)
     category_ids, class_names = read_categories(document["categories"], faults)
-    images = read_images(document["images"], category_ids, faults, needs)
+    images = read_images(document["images"], category_ids, faults, needs, lvis=is_lvis(document))
     objects, left_out = read_objects(document.get("annotations", []), images, category_ids, faults, needs)
     columns = learned_columns(objects, len(images.ids))
     known = lvis = None
     if images.class_lists:
-        lvis = read_facts(images.class_lists, document["categories"], category_ids, faults)
-        known = find_known_classes(*images.class_lists, category_ids, columns["object_start"], columns["classes"])
+        known = find_known_classes(images.class_lists, category_ids, columns["object_start"], columns["classes"])
+    if is_lvis(document):
+        lvis = read_facts(document["categories"], category_ids, faults)
     annotations = Annotations(
         path=path,
         storage=storage,
@@ -265,6 +268,7 @@ def read_annotations(
         file_objects=objects,
         has_annotations="annotations" in document,
         known_classes=known,
+        class_lists=images.class_lists,
         lvis=lvis,
     )
     return annotations, faults.problems

@@ -27,7 +27,7 @@ from centermask_keras.data.files.coco_json import (
     quote,
     read_json,
 )
-from centermask_keras.data.files.lvis_json import is_lvis, name_files, read_class_lists
+from centermask_keras.data.files.lvis_json import ClassLists, has_class_lists, is_lvis, name_files, read_class_lists
 from centermask_keras.data.files.segmentations import MIN_POLYGON, Segmentation, Segmentations, check_masks
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.geometry.boxes import xywh_to_xyxy
@@ -44,7 +44,7 @@ class Images:
     file_names: list[str]
     hw: np.ndarray  # int32 [I, 2]
     named_ids: np.ndarray  # int64, also those of images at fault: objects that refer to them are no fault of their own
-    class_lists: tuple[list[list[int]], list[list[int]]] | None  # of LVIS: category ids that are absent, and partial
+    class_lists: ClassLists | None  # of partial labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +137,16 @@ def read_categories(records: list[Any], faults: Faults) -> tuple[np.ndarray, lis
 
 
 def read_images(
-    records: list[Any], category_ids: np.ndarray, faults: Faults, needs: Collection[str] = FOR_SAMPLES
+    records: list[Any],
+    category_ids: np.ndarray,
+    faults: Faults,
+    needs: Collection[str] = FOR_SAMPLES,
+    *,
+    lvis: bool = False,
 ) -> Images:
-    """Return the images without fault, in file order; empty names if `file_name` is not needed."""
-    federated = is_lvis(records)
-    table = Table(name_files(records) if federated else records, "images", faults)
+    """Return the images without fault, in file order; empty names if `file_name` is not needed; see `is_lvis`."""
+    listed = has_class_lists(records)
+    table = Table(name_files(records, lvis=lvis) if listed else records, "images", faults)
     ids = table.ids()
     named_ids = ids[table.keep]
     names = [""] * len(table)
@@ -149,11 +154,11 @@ def read_images(
         names = table.column("file_name", is_text, "a path relative to the images folder")
     heights = table.column("height", is_side, "a positive integer", instead=0)
     widths = table.column("width", is_side, "a positive integer", instead=0)
-    lists = read_class_lists(table, set(category_ids.tolist())) if federated else None
+    lists = read_class_lists(table, set(category_ids.tolist()), lvis=lvis) if listed else None
     rows = np.flatnonzero(table.keep)
     hw = np.array([heights, widths], np.int32).T[rows]
     if lists:
-        lists = tuple([column[row] for row in rows] for column in lists)
+        lists = ClassLists(*([column[row] for row in rows] for column in lists))
     return Images(ids[rows], [names[row] for row in rows], hw, named_ids, lists)
 
 
@@ -191,7 +196,7 @@ def read_image_ids(path: Path) -> list[tuple[str, int]]:
     """
     document, faults = open_document(path, require_annotations=False)
     category_ids, _ = read_categories(document["categories"], faults)
-    images = read_images(document["images"], category_ids, faults)
+    images = read_images(document["images"], category_ids, faults, lvis=is_lvis(document))
     if faults.problems:
         raise DataError(faults.problems)
     return list(zip(images.file_names, images.ids.tolist(), strict=True))

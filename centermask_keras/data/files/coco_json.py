@@ -108,7 +108,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: no such file, not json, not an object, or NaN or Infinity in it (each place is listed).
     """
-    document = _read_document(path)
+    document = read_document(path)
     if type(document) is not dict:
         raise DataError([Problem(str(path), "", "an object with images, annotations and categories", quote(document))])
     return document
@@ -174,7 +174,7 @@ def quote(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
 
 
-def _read_document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
     """Read a json file of any form.
 
     Raises:
