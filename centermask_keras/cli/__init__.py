@@ -16,6 +16,7 @@ from centermask_keras.cli.data_ceiling import data_ceiling_command
 from centermask_keras.cli.data_check import data_check_command
 from centermask_keras.cli.data_make_shapes import data_make_shapes_command
 from centermask_keras.cli.data_shard import data_shard_command
+from centermask_keras.cli.data_split import data_split_command
 from centermask_keras.cli.demo import demo_command
 from centermask_keras.cli.evaluate import evaluate_command
 from centermask_keras.cli.export import export_command
@@ -28,7 +29,7 @@ INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM, as a shell has it for a program that the signal ended
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: check, ceiling, shard, make-shapes.")
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: check, split, ceiling, shard, make-shapes.")
 app.add_typer(data_app, name="data")
 for name, command in {
     "predict": predict_command,
@@ -44,6 +45,7 @@ for name, command in {
     app.command(name)(command)
 for name, command in {
     "check": data_check_command,
+    "split": data_split_command,
     "ceiling": data_ceiling_command,
     "shard": data_shard_command,
     "make-shapes": data_make_shapes_command,
