@@ -276,6 +276,19 @@ def test_ceiling_and_check_print_their_figures(shapes, tmp_path, capsys):
     assert "collisions" not in capsys.readouterr().out
 
 
+def test_check_of_a_configuration_looks_at_both_sets(shapes, tmp_path, capsys):
+    out, figures = tmp_path / "check", tmp_path / "check.json"
+    run("data", "check", "--config", str(DEMO), *on_shapes(shapes), "--out", str(out), "--json", str(figures))
+    printed = capsys.readouterr().out
+    written = json.loads(figures.read_text())
+    for part in ("train", "val"):
+        images = len(json.loads((shapes / f"{part}.json").read_text())["images"])
+        assert f"{part}: {images} images" in printed and written[part]["images"] == images
+        assert json.loads((out / part / "report.json").read_text()) == written[part]
+        assert written[part]["config_drops"]["max_objects"] > 0 and list((out / part).glob("*.jpg"))
+    assert printed.count("this configuration drops") == 2 and printed.count("median size") == 2
+
+
 def test_check_fails_on_a_broken_image(shapes, tmp_path, capsys):
     data = json.loads((shapes / "val.json").read_text())
     images = tmp_path / "images"
