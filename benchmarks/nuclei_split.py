@@ -5,9 +5,8 @@
 writes `train.json`, `val.json` and `test.json` by the committed list `nuclei_split.json`, and a link to the images.
 `--make-list` chooses the list anew and writes it.
 
-Images of one size and staining are near-duplicates: many are fields of one slide. Two images of the same size whose
-colour quantiles differ by less than two grey levels (root mean square) belong to one group, and so does what is near to
-either. A group is never divided.
+Images of one size and staining are near-duplicates: many are fields of one slide. They are found as `centermask data
+split` finds them (`data/files/image_groups.py`), and a group is never divided.
 """
 
 import argparse
@@ -17,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from centermask_keras.data.files.images import read_image
+from centermask_keras.data.files.image_groups import describe_colors, group_near_duplicates
 
 LIST = Path(__file__).with_suffix(".json")
 PARTS = ("train", "val", "test")
-QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
-NEAR = 2.0  # grey levels
 SHARES = {"test": 0.2, "val": 0.1}  # of the images of each size; the rest is for training
 SEED = 0
 
@@ -48,36 +45,15 @@ def make_list(data: dict, images: Path) -> dict[str, list[str]]:
     return {part: sorted(names) for part, names in parts.items()}
 
 
-def describe_colors(path: Path) -> np.ndarray:
-    """Return the colour quantiles of an image, float [15], grey levels."""
-    return np.quantile(read_image(path).reshape(-1, 3), QUANTILES, axis=0).ravel()
-
-
-def group_near_duplicates(descriptors: np.ndarray) -> list[list[int]]:
-    """Group rows that are nearer than `NEAR` (root mean square), directly or over others."""
-    distance = np.sqrt(((descriptors[:, None] - descriptors) ** 2).mean(axis=-1))
-    left, groups = set(range(len(descriptors))), []
-    while left:
-        group, border = [], [min(left)]
-        while border:
-            index = border.pop()
-            if index in left:
-                left.remove(index)
-                group.append(index)
-                border += [other for other in left if distance[index, other] < NEAR]
-        groups.append(sorted(group))
-    return groups
-
-
-def write_parts(data: dict, images: Path, out: Path) -> None:
+def write_parts(data: dict, parts: dict[str, list[str]], images: Path, out: Path) -> None:
     """Write one COCO json per part, and a link to the images."""
     out.mkdir(parents=True, exist_ok=True)
-    for part, names in json.loads(LIST.read_text()).items():
+    for part, names in parts.items():
         rows = [row for row in data["images"] if row["file_name"] in set(names)]
         ids = {row["id"] for row in rows}
         objects = [row for row in data["annotations"] if row["image_id"] in ids]
         (out / f"{part}.json").write_text(json.dumps({**data, "images": rows, "annotations": objects}))
-        print(f"{part:<6} {len(rows)} images, {len(objects):,} nuclei")
+        print(f"{part:<6} {len(rows)} images, {len(objects):,} objects")
     link = out / "images"
     link.unlink(missing_ok=True)
     link.symlink_to(images.resolve(), target_is_directory=True)
@@ -93,7 +69,7 @@ def main() -> None:
     data = json.loads((arguments.data / "annotations" / "instances.json").read_text())
     if arguments.make_list:
         LIST.write_text(json.dumps(make_list(data, arguments.data / "images"), indent=1) + "\n")
-    write_parts(data, arguments.data / "images", arguments.out)
+    write_parts(data, json.loads(LIST.read_text()), arguments.data / "images", arguments.out)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,12 @@ def nuclei_train() -> Path:
 
 
 @pytest.fixture(scope="session")
+def facades_train() -> Path:
+    """464 photos of house fronts, 10 classes, crops of one photo: `annotations/instances.json` and `images/`."""
+    return _data_folder("facades_train")
+
+
+@pytest.fixture(scope="session")
 def coco_eval_reference() -> Path:
     """COCO ground truth, results files and the published figures (`expected_stats.json`)."""
     return _data_folder("coco_eval_reference")

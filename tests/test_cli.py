@@ -19,6 +19,7 @@ from centermask_keras.cli import (
     data_check,
     data_make_shapes,
     data_shard,
+    data_split,
     demo,
     evaluate,
     export,
@@ -275,6 +276,19 @@ def test_ceiling_and_check_print_their_figures(shapes, tmp_path, capsys):
     assert "collisions" not in capsys.readouterr().out
 
 
+def test_check_of_a_configuration_looks_at_both_sets(shapes, tmp_path, capsys):
+    out, figures = tmp_path / "check", tmp_path / "check.json"
+    run("data", "check", "--config", str(DEMO), *on_shapes(shapes), "--out", str(out), "--json", str(figures))
+    printed = capsys.readouterr().out
+    written = json.loads(figures.read_text())
+    for part in ("train", "val"):
+        images = len(json.loads((shapes / f"{part}.json").read_text())["images"])
+        assert f"{part}: {images} images" in printed and written[part]["images"] == images
+        assert json.loads((out / part / "report.json").read_text()) == written[part]
+        assert written[part]["config_drops"]["max_objects"] > 0 and list((out / part).glob("*.jpg"))
+    assert printed.count("this configuration drops") == 2 and printed.count("median size") == 2
+
+
 def test_check_fails_on_a_broken_image(shapes, tmp_path, capsys):
     data = json.loads((shapes / "val.json").read_text())
     images = tmp_path / "images"
@@ -412,7 +426,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
 
 
 COMMANDS = (benchmark, client, config, demo, evaluate, export, import_weights, predict, train)
-DATA_COMMANDS = (data_ceiling, data_check, data_make_shapes, data_shard)
+DATA_COMMANDS = (data_ceiling, data_check, data_make_shapes, data_shard, data_split)
 
 
 def test_every_command_has_a_file_of_its_own():
@@ -420,7 +434,7 @@ def test_every_command_has_a_file_of_its_own():
         places = {command.callback.__module__ for command in app.registered_commands}
         assert places == {file.__name__ for file in files} and len(places) == len(app.registered_commands)
     names = {command.name for command in cli.data_app.registered_commands}
-    assert names == {"check", "ceiling", "shard", "make-shapes"}
+    assert names == {"check", "ceiling", "shard", "make-shapes", "split"}
 
 
 @pytest.mark.parametrize("module", ["centermask_keras", "centermask_keras.cli"])

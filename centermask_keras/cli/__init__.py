@@ -17,6 +17,7 @@ from centermask_keras.cli.data_check import data_check_command
 from centermask_keras.cli.data_convert import data_convert_command
 from centermask_keras.cli.data_make_shapes import data_make_shapes_command
 from centermask_keras.cli.data_shard import data_shard_command
+from centermask_keras.cli.data_split import data_split_command
 from centermask_keras.cli.demo import demo_command
 from centermask_keras.cli.evaluate import evaluate_command
 from centermask_keras.cli.export import export_command
@@ -29,7 +30,7 @@ INTERRUPTED = 130
 TERMINATED = 143  # 128 + SIGTERM, as a shell has it for a program that the signal ended
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: convert, check, ceiling, shard, make-shapes.")
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: convert, check, split, ceiling, shard, make-shapes.")
 app.add_typer(data_app, name="data")
 for name, command in {
     "predict": predict_command,
@@ -46,6 +47,7 @@ for name, command in {
 for name, command in {
     "convert": data_convert_command,
     "check": data_check_command,
+    "split": data_split_command,
     "ceiling": data_ceiling_command,
     "shard": data_shard_command,
     "make-shapes": data_make_shapes_command,

@@ -16,15 +16,24 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from centermask_keras.config import Config
 from centermask_keras.cores import count_cores
 from centermask_keras.data.files.annotations import Annotations, compare_size, read_annotations
 from centermask_keras.data.files.images import read_image
 from centermask_keras.data.samples.transform import make_letterbox
-from centermask_keras.errors import SHOWN_PROBLEMS, DataError, ImageError, Problem
+from centermask_keras.errors import DataError, ImageError, Problem
+from centermask_keras.evaluation.data_table import (
+    ClassCounts,
+    ConfigDrops,
+    count_classes,
+    count_drops,
+    list_classes,
+    list_problems,
+)
 from centermask_keras.geometry.boxes import clip_boxes
 from centermask_keras.geometry.transform import apply_to_boxes
 from centermask_keras.masks import segmentation_to_rle
-from centermask_keras.outputs import refuse_overwriting, save_picture
+from centermask_keras.outputs import is_own_picture, refuse_overwriting, save_picture
 from centermask_keras.visualize import draw_ground_truth
 
 SMALL_SIDE = 8  # input pixels, square root of the box area: two cells at stride 4
@@ -47,10 +56,13 @@ class CheckReport:
         doubtful: objects whose box and mask lie apart.
         objects_per_image_median, objects_per_image_max: crowd regions not counted, as in the figures below.
         objects_per_class: class name -> count.
+        classes_table: a row for each class.
+        config_drops: what the configuration would leave out; None without one.
         input_hw, stride: what the next two are measured at, images fitted in whole.
         small_share: share of objects under 8 input pixels (square root of the box area).
         collision_share: share of objects whose centre falls into the cell of another one of their class; None without
             a stride.
+        pictures: names of the pictures in `out`, which the next check there removes.
         out: folder with report.json and pictures, or None.
     """
 
@@ -65,10 +77,13 @@ class CheckReport:
     objects_per_image_median: float = 0.0
     objects_per_image_max: int = 0
     objects_per_class: dict[str, int] = field(default_factory=dict)
+    classes_table: list[ClassCounts] = field(default_factory=list)
+    config_drops: ConfigDrops | None = None
     input_hw: tuple[int, int] = (512, 512)
     stride: int | None = 4
     small_share: float = 0.0
     collision_share: float | None = 0.0
+    pictures: list[str] = field(default_factory=list)
     out: str | None = None
 
     def __str__(self) -> str:
@@ -76,9 +91,9 @@ class CheckReport:
             f"{_count(self.images, 'image')}, {_count(self.objects, 'object')}, {_count(self.classes, 'class')}; "
             f"{_count(self.images_without_objects, 'image')} without objects"
         ]
-        lines += _list_problems("problems that stop training", self.problems)
-        lines += _list_problems("objects or polygons left out", self.left_out)
-        lines += _list_problems("boxes that do not fit their masks", self.doubtful)
+        lines += list_problems("problems that stop training", self.problems)
+        lines += list_problems("objects or polygons left out", self.left_out)
+        lines += list_problems("boxes that do not fit their masks", self.doubtful)
         height, width = self.input_hw
         size = f"{height}" if height == width else f"{height} x {width}"
         figures = [
@@ -88,6 +103,8 @@ class CheckReport:
         if self.stride is not None:
             figures.append(f"centre collisions at stride {self.stride}: {self.collision_share:.1%}")
         lines.append("  " + "     ".join(figures))
+        lines += [str(self.config_drops)] if self.config_drops else []
+        lines += list_classes(self.classes_table)
         if self.out is not None:
             lines.append(f"  pictures: {self.out}{os.sep}   report: {Path(self.out) / REPORT}")
         return "\n".join(lines)
@@ -99,6 +116,7 @@ def check_dataset(
     *,
     input_hw: tuple[int, int] = (512, 512),
     stride: int | None = 4,
+    config: Config | None = None,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
@@ -109,7 +127,9 @@ def check_dataset(
         images_dir: folder that its file names are relative to, or of shards.
         input_hw: size of the network's input that small objects and collisions are measured at.
         stride: input pixels per cell that holds one centre of each class; None where objects are not found by centres.
-        out: folder for report.json and pictures of the annotations of up to 16 images; made if missing.
+        config: gives the two above, and is held against the dataset: what would it drop?
+        out: folder for report.json and pictures of the annotations of up to 16 images; made if missing. Pictures of an
+            earlier check are removed.
         progress: called with (images done, images in all).
 
     Returns:
@@ -118,8 +138,11 @@ def check_dataset(
     Raises:
         CenterMaskError: an output would replace a file of the dataset.
     """
+    if config is not None:
+        input_hw, stride = config.data.input_hw, config.model.center_stride
     if out is not None:
         refuse_overwriting([Path(out) / REPORT], [Path(annotations_path)])
+        _remove_pictures(Path(out))
     try:
         annotations, problems = read_annotations(annotations_path, images_dir)
     except DataError as error:
@@ -142,11 +165,12 @@ def check_dataset(
         doubtful=doubtful,
         input_hw=input_hw,
         stride=stride,
+        classes_table=count_classes(annotations),
+        config_drops=config and count_drops(annotations, config),
+        pictures=[] if out is None else _draw_pictures(annotations, unreadable, Path(out)),
         out=out and str(out),
         **_measure_objects(annotations, input_hw, stride),
     )
-    if out is not None:
-        _draw_pictures(annotations, unreadable, Path(out))
     return _write_report(report, out)
 
 
@@ -236,16 +260,20 @@ def _count_collisions(image_of: np.ndarray, classes: np.ndarray, boxes: np.ndarr
     return len(boxes) - len(np.unique(np.column_stack([image_of, classes, cells]), axis=0))
 
 
-def _draw_pictures(annotations: Annotations, unreadable: set[int], out: Path) -> None:
-    """Draw the annotations of images spread over the file; those with objects come first."""
+def _draw_pictures(annotations: Annotations, unreadable: set[int], out: Path) -> list[str]:
+    """Draw the annotations of images spread over the file, those with objects first; return the names of the files."""
     out.mkdir(parents=True, exist_ok=True)
     readable = np.array([index for index in range(len(annotations)) if index not in unreadable], np.int64)
     empty = np.diff(annotations.object_start)[readable] == 0
     chosen = readable[~empty] if (~empty).any() else readable
+    names = []
     for place in np.unique(np.linspace(0, len(chosen) - 1, PICTURES).round().astype(np.int64)) if len(chosen) else []:
         index = int(chosen[place])
         picture = draw_ground_truth(read_image(annotations.image_file(index)), annotations, index)
-        save_picture(Image.fromarray(picture), _picture_file(annotations, index, out))
+        file = _picture_file(annotations, index, out)
+        save_picture(Image.fromarray(picture), file)
+        names.append(file.name)
+    return names
 
 
 def _output_files(annotations: Annotations, out: Path) -> list[Path]:
@@ -255,6 +283,17 @@ def _output_files(annotations: Annotations, out: Path) -> list[Path]:
 
 def _picture_file(annotations: Annotations, index: int, out: Path) -> Path:
     return out / f"{annotations.image_ids[index]}.jpg"
+
+
+def _remove_pictures(out: Path) -> None:
+    """Remove the pictures that the report of an earlier check in this folder names, and nothing else."""
+    try:
+        names = json.loads((out / REPORT).read_text(encoding="utf-8"))["pictures"]
+    except (OSError, ValueError, KeyError, TypeError):  # no earlier check, or none that names them
+        return
+    for name in names if isinstance(names, list) else []:
+        if isinstance(name, str) and Path(name).name == name and is_own_picture(out / name):
+            (out / name).unlink()
 
 
 def _write_report(report: CheckReport, out: str | Path | None) -> CheckReport:
@@ -267,12 +306,3 @@ def _write_report(report: CheckReport, out: str | Path | None) -> CheckReport:
 def _count(count: int, noun: str) -> str:
     plural = "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{'' if count == 1 else plural}"
-
-
-def _list_problems(title: str, problems: list[Problem]) -> list[str]:
-    if not problems:
-        return []
-    lines = [f"  {title}: {len(problems):,}", *(f"    {problem}" for problem in problems[:SHOWN_PROBLEMS])]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"    and {len(problems) - SHOWN_PROBLEMS:,} more")
-    return lines

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from centermask_keras.backbones.dla import build_dla34
 from centermask_keras.config import load_config
+from centermask_keras.data.files.image_groups import describe_colors, group_near_duplicates
 from centermask_keras.data.files.shards import ImageShards
 from centermask_keras.data.files.storage import ImageFolder
 from centermask_keras.detectors import build_detector
@@ -22,6 +23,7 @@ from centermask_keras.training.run_folder import RunFolder
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import deform_conv  # noqa: E402
+import facades_split  # noqa: E402
 import forward  # noqa: E402
 import masks  # noqa: E402
 import nuclei_split  # noqa: E402
@@ -61,19 +63,34 @@ def test_operations_are_grouped_by_name_and_scopes_left_out():
     assert groups["convolutions"] == 2.0 and groups["matrix products"] == 1.0 and sum(groups.values()) == 3.5
 
 
-def test_near_duplicates_form_one_group_over_others():
-    rows = np.array([[0.0], [1.5], [3.0], [50.0], [51.0], [90.0]])
-    assert nuclei_split.group_near_duplicates(rows) == [[0, 1, 2], [3, 4], [5]]
-
-
 def test_the_committed_list_divides_no_group(nuclei_train):
     """Of 60 images of one size: no two near-duplicates are in different parts."""
     part_of = {name: part for part, names in json.loads(nuclei_split.LIST.read_text()).items() for name in names}
     rows = json.loads((nuclei_train / "annotations" / "instances.json").read_text())["images"]
     names = [row["file_name"] for row in rows if (row["height"], row["width"]) == (256, 320)][:60]
-    colors = np.stack([nuclei_split.describe_colors(nuclei_train / "images" / name) for name in names])
-    for group in nuclei_split.group_near_duplicates(colors):
+    colors = np.stack([describe_colors(nuclei_train / "images" / name) for name in names])
+    for group in group_near_duplicates(colors):
         assert len({part_of[names[index]] for index in group}) == 1
+
+
+def test_the_list_of_facades_divides_no_photo_and_makes_three_files(facades_train, tmp_path):
+    """Both crops of a photo are in one part; the files hold every image and object once; all classes are in all."""
+    parts = json.loads(facades_split.LIST.read_text())
+    photos = {part: {name.rpartition("_scaled_")[0] for name in names} for part, names in parts.items()}
+    assert sum(map(len, photos.values())) == len(set.union(*photos.values())) == 324
+    data = json.loads((facades_train / "annotations" / "instances.json").read_text())
+    facades_split.write_parts(data, parts, facades_train / "images", tmp_path)
+    written = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in parts}
+    for key in ("images", "annotations"):
+        ids = [row["id"] for part in written.values() for row in part[key]]
+        assert sorted(ids) == sorted(row["id"] for row in data[key])
+    assert all(len({row["category_id"] for row in part["annotations"]}) == 10 for part in written.values())
+
+
+@pytest.mark.slow
+def test_the_list_of_facades_is_what_data_split_chooses(facades_train):
+    made = facades_split.make_list(facades_train / "annotations" / "instances.json", facades_train / "images")
+    assert made == json.loads(facades_split.LIST.read_text())
 
 
 @pytest.mark.parametrize("backbone", ["dla34", "resnet_small"])

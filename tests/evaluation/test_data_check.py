@@ -14,7 +14,7 @@ from PIL import Image
 from centermask_keras.data.files.annotations import load_annotations
 from centermask_keras.data.files.images import read_image
 from centermask_keras.errors import Problem
-from centermask_keras.evaluation.data_check import CheckReport, check_dataset
+from centermask_keras.evaluation.data_check import check_dataset
 
 HW = (100, 200)
 
@@ -73,12 +73,15 @@ def test_sound_dataset(tmp_path):
         "4 images, 5 objects, 2 classes; 1 image without objects",
         "  objects per image: median 0.5, max 3     smaller than 8 px at 512: 25.0%     "
         "centre collisions at stride 4: 25.0%",
+        "      id  class   objects   images   median size",
+        "       1  cat           3        2         20 px",
+        "       2  dog           1        1          2 px",
     ]
 
 
 def test_without_a_stride_there_are_no_collisions_to_tell_of(tmp_path):
     report = check_dataset(*write(tmp_path, make_document()), stride=None)
-    assert report.collision_share is None and str(report).endswith("smaller than 8 px at 512: 25.0%")
+    assert report.collision_share is None and "smaller than 8 px at 512: 25.0%\n" in str(report)
 
 
 def test_size_of_the_input_matters_to_the_figures(tmp_path):
@@ -138,9 +141,11 @@ def test_faults_and_left_out_objects_of_the_json_are_listed(tmp_path):
     assert report.objects == 5
     lines = str(report).splitlines()
     assert lines[1] == "  problems that stop training: 1"
-    assert lines[2] == f"    {report.problems[0]}"
-    assert lines[3] == "  objects or polygons left out: 1"
-    assert lines[4] == f"    {report.left_out[0]}"
+    assert lines[2] == "    1 x expected category_id of a category in this file"
+    assert lines[3] == f"      {report.problems[0]}"
+    assert lines[4] == "  objects or polygons left out: 1"
+    assert lines[5] == "    1 x expected a polygon of at least # points"
+    assert lines[6] == f"      {report.left_out[0]}"
 
 
 @pytest.mark.parametrize(
@@ -165,11 +170,32 @@ def test_mask_without_pixels_is_doubtful(tmp_path):
     ]
 
 
-def test_long_lists_are_cut_on_the_terminal_only():
-    report = CheckReport(problems=[Problem("a.json", f"annotation {i}", "x", "y") for i in range(70)])
-    lines = str(report).splitlines()
-    assert len(lines) == 1 + 1 + 50 + 1 + 1
-    assert lines[-2] == "    and 20 more"
+def test_pictures_of_an_earlier_check_are_removed_and_nothing_else(tmp_path):
+    document = make_document()
+    path, images = write(tmp_path, document)
+    out = tmp_path / "check"
+    check_dataset(path, images, out=out)
+    (out / "9.jpg").write_bytes(b"of the user")
+    document["images"] = document["images"][:1]
+    document["annotations"] = document["annotations"][:3]
+    path.write_text(json.dumps(document))
+    assert check_dataset(path, images, out=out).pictures == ["1.jpg"]
+    assert sorted(path.name for path in out.glob("*.jpg")) == ["1.jpg", "9.jpg"]
+    path.write_text("{")
+    check_dataset(path, images, out=out)
+    assert sorted(path.name for path in out.glob("*.jpg")) == ["9.jpg"]
+
+
+@pytest.mark.parametrize("names", [["../my.jpg", 3, "my.json"], "my.jpg", None])
+def test_a_report_that_names_other_files_removes_none(tmp_path, names):
+    path, images = write(tmp_path, make_document())
+    out = tmp_path / "check"
+    out.mkdir()
+    (out / "report.json").write_text(json.dumps({"pictures": names}))
+    for file in (tmp_path / "my.jpg", out / "my.json"):
+        file.write_bytes(b"of the user")
+    check_dataset(path, images, out=out)
+    assert (tmp_path / "my.jpg").exists() and (out / "my.json").exists()
 
 
 def test_report_and_pictures(tmp_path):

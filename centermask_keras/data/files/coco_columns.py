@@ -28,6 +28,7 @@ from centermask_keras.data.files.coco_json import (
     read_json,
 )
 from centermask_keras.data.files.lvis_json import ClassLists, has_class_lists, is_lvis, name_files, read_class_lists
+from centermask_keras.data.files.mask_measures import add_measures
 from centermask_keras.data.files.segmentations import MIN_POLYGON, Segmentation, Segmentations, check_masks
 from centermask_keras.errors import DataError, Problem
 from centermask_keras.geometry.boxes import xywh_to_xyxy
@@ -221,6 +222,7 @@ def read_objects(
     Returns:
         All objects; what of them nothing can be learned from.
     """
+    records = add_measures(records, images.ids, images.hw)
     table = Table(records, "annotations", faults)
     ids = table.ids(required="id" in needs)
     image_ids = np.array(table.column("image_id", is_id, "an integer", instead=-1), np.int64)

@@ -160,31 +160,52 @@ def _make_objects(
     counters: SampleCounters,
 ) -> Row:
     """Make boxes, classes, valid and masks of the objects that can be learned from, in annotation order."""
-    objects, limit = annotations.objects(index), config.data.max_objects
-    ordinary = objects.start + np.flatnonzero(~annotations.crowd[objects])
-    boxes = clip_boxes(apply_to_boxes(transform, annotations.boxes[ordinary]), input_hw)
-    large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= LEAST_SIDE
-    chosen, boxes = ordinary[large], boxes[large]
-    first = _first_of_cell(boxes, annotations.classes[chosen], config.model.center_stride)
-    chosen, boxes = chosen[first][:limit], boxes[first][:limit]
+    limit = config.data.max_objects
+    chosen, boxes = choose_objects(annotations, index, config, transform, input_hw, counters)
     segmentations = [annotations.segmentations[i] for i in chosen]
     masks = rasterize_masks(segmentations, boxes, transform, annotations.image_hw[index], mask_size)
     visible = masks.any(axis=(1, 2))
     kept = int(visible.sum())
-    counters.add(
-        samples=1,
-        objects=kept,
-        too_small=int(len(large) - large.sum()),
-        collisions=int(large.sum()) - len(first),
-        over_max_objects=len(first) - len(chosen),
-        no_mask_cell=len(chosen) - kept,
-    )
+    counters.add(samples=1, objects=kept, no_mask_cell=len(chosen) - kept)
     return {
         "boxes": _pad(boxes[visible].astype(np.float32), limit),
         "classes": _pad(annotations.classes[chosen][visible].astype(np.int32), limit),
         "valid": np.arange(limit) < kept,
         "masks": _pad(masks[visible], limit),
     }
+
+
+def choose_objects(
+    annotations: Annotations,
+    index: int,
+    config: Config,
+    transform: np.ndarray,
+    input_hw: tuple[int, int],
+    counters: SampleCounters,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the objects of an image that its sample has, as far as their boxes tell.
+
+    Args:
+        annotations: the dataset, under the crowd policy of the configuration.
+        index, config, transform, input_hw: as for `make_sample`.
+        counters: receives what is too small, collides or is beyond `data.max_objects`.
+
+    Returns:
+        int64 [n], rows of the objects; float64 [n, 4], their boxes in the input, clipped to it.
+    """
+    objects = annotations.objects(index)
+    ordinary = objects.start + np.flatnonzero(~annotations.crowd[objects])
+    boxes = clip_boxes(apply_to_boxes(transform, annotations.boxes[ordinary]), input_hw)
+    large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= LEAST_SIDE
+    chosen, boxes = ordinary[large], boxes[large]
+    first = _first_of_cell(boxes, annotations.classes[chosen], config.model.center_stride)
+    kept = first[: config.data.max_objects]
+    counters.add(
+        too_small=int(len(large) - large.sum()),
+        collisions=int(large.sum()) - len(first),
+        over_max_objects=len(first) - len(kept),
+    )
+    return chosen[kept], boxes[kept]
 
 
 def _first_of_cell(boxes: np.ndarray, classes: np.ndarray, stride: int | None) -> np.ndarray:
