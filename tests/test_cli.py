@@ -17,6 +17,7 @@ from centermask_keras.cli import (
     config,
     data_ceiling,
     data_check,
+    data_convert,
     data_make_shapes,
     data_shard,
     data_split,
@@ -426,7 +427,7 @@ def test_figures_are_written_into_a_folder_that_is_not_there_yet(tmp_path):
 
 
 COMMANDS = (benchmark, client, config, demo, evaluate, export, import_weights, predict, train)
-DATA_COMMANDS = (data_ceiling, data_check, data_make_shapes, data_shard, data_split)
+DATA_COMMANDS = (data_ceiling, data_check, data_convert, data_make_shapes, data_shard, data_split)
 
 
 def test_every_command_has_a_file_of_its_own():
@@ -434,7 +435,7 @@ def test_every_command_has_a_file_of_its_own():
         places = {command.callback.__module__ for command in app.registered_commands}
         assert places == {file.__name__ for file in files} and len(places) == len(app.registered_commands)
     names = {command.name for command in cli.data_app.registered_commands}
-    assert names == {"check", "ceiling", "shard", "make-shapes", "split"}
+    assert names == {"convert", "check", "ceiling", "shard", "make-shapes", "split"}
 
 
 @pytest.mark.parametrize("module", ["centermask_keras", "centermask_keras.cli"])

@@ -16,10 +16,10 @@ TRAINING = {
     "model.backbone": "plain",
     "model.loss_weights.dice": 2.0,
     "train.epochs": 1,
-    "data.train.annotations": "shapes/train_labels.json",
-    "data.train.images": "shapes/train",
-    "data.val.annotations": "shapes/val_labels.json",
-    "data.val.images": "shapes/val",
+    "data.train.annotations": "converted/train/annotations.json",
+    "data.train.images": "converted/train/images",
+    "data.val.annotations": "converted/val/annotations.json",
+    "data.val.images": "converted/val/images",
 }
 
 pytestmark = pytest.mark.slow
@@ -79,10 +79,7 @@ def write_labels(coco: Path, out: Path) -> None:
     """Write the boxes of a COCO json in the form of the example."""
     document = json.loads(coco.read_text())
     names = {category["id"]: category["name"] for category in document["categories"]}
-    labels = {
-        image["id"]: {"file": image["file_name"], "hw": [image["height"], image["width"]], "polygons": []}
-        for image in document["images"]
-    }
+    labels = {image["id"]: {"file": image["file_name"], "polygons": []} for image in document["images"]}
     for annotation in document["annotations"]:
         left, top, width, height = annotation["bbox"]
         right, bottom = left + width, top + height
@@ -94,7 +91,10 @@ def write_labels(coco: Path, out: Path) -> None:
 def test_a_backbone_a_loss_and_a_format_of_annotations_train(copy):
     call(copy, "data", "make-shapes", "--out", "shapes", "--train", "80", "--val", "4")
     for split in ("train", "val"):
-        write_labels(copy / "shapes" / f"{split}.json", copy / "shapes" / f"{split}_labels.json")
+        labels = copy / "shapes" / split / "labels.json"
+        write_labels(copy / "shapes" / f"{split}.json", labels)
+        printed = call(copy, "data", "convert", labels, "--out", copy / "converted" / split)
+        assert f"{labels}: json of labels" in printed
     settings = [word for key, value in TRAINING.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     printed = call(copy, "train", "--config", "demo", *settings, "--run", "runs/example")
     assert re.search(r"epoch 1/1 .* dice [\d.]+", printed)

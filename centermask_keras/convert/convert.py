@@ -160,9 +160,9 @@ def _choose(source: Source, classes: dict[str, str] | None, all_sources: list[So
 
 
 def _classes_of(source: Source) -> list[str]:
-    """Return the classes of a source: those it lists, then those of its objects."""
-    found = [item.name for image in source.images for item in image.objects]
-    return list(dict.fromkeys([*source.class_names, *found]))
+    """Return the classes of a source: those it lists, then others of its objects by name, whatever comes first."""
+    found = {item.name for image in source.images for item in image.objects}
+    return list(dict.fromkeys([*source.class_names, *sorted(found)]))
 
 
 def _merge(sources: list[Source], result: Converted) -> list[SourceImage]:

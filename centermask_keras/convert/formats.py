@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,10 +64,11 @@ def explain_source(error: CenterMaskError) -> str | None:
         One line; None if the error is about something else.
     """
     files = dict.fromkeys(problem.file for problem in error.problems) if isinstance(error, DataError) else {}
-    for path in map(Path, list(files)[:MOST_FILES]):
-        name = recognise(path)
-        if name and not (name == "coco" and path.is_file()):  # a COCO json at fault has its own list of problems
-            return _describe(path, name)
+    with suppress(OSError):  # a folder that cannot be read: the error says so itself
+        for path in map(Path, list(files)[:MOST_FILES]):
+            name = recognise(path)
+            if name and not (name == "coco" and path.is_file()):  # a COCO json at fault has its own list of problems
+                return _describe(path, name)
     return None
 
 

@@ -36,9 +36,7 @@ def read(path: Path) -> Source:
     yaml_file = path if path.is_file() else _find_yaml(path)
     source = Source(path, path if path.is_dir() else path.parent)
     if yaml_file is None:
-        source.class_names = _read_class_file(source)
-        images = [(image, find_part(*image.relative_to(path).parts[:-1])) for image in source.finder.files]
-        images = [(image, part) for image, part in images if _is_labelled(image)]
+        source.class_names, images = _read_class_file(source), _list_folders(source)
     else:
         document = load_yaml(yaml_file)
         source.class_names = _read_names(document.get("names"), yaml_file, source)
@@ -132,10 +130,10 @@ def _read_names(names: Any, file: Path, source: Source) -> list[str]:
     return []
 
 
-def _list_parts(document: dict[str, Any], file: Path, source: Source) -> list[tuple[Path, str]]:
-    """List the images that train, val and test of a data.yaml name, with their part."""
+def _list_parts(document: dict[str, Any], file: Path, source: Source) -> list[tuple[Path, str | None]]:
+    """List the images that train, val and test of a data.yaml name, with their part; some tools leave the three out."""
     roots = [file.parent.joinpath(*split_name(str(document.get("path") or ""))), file.parent]
-    images, found = [], 0
+    images: list[tuple[Path, str | None]] = []
     for key in PARTS:
         entries = document.get(key)
         for entry in entries if type(entries) is list else [entries] if entries else []:
@@ -145,11 +143,17 @@ def _list_parts(document: dict[str, Any], file: Path, source: Source) -> list[tu
                     f"{file.name}: {key} names {str(entry)!r}, which is not below {file.parent}: left out"
                 )
                 continue
-            found += 1
             images += [(image, PARTS[key]) for image in _list_images(place, key, source)]
-    if not found:
+    images = images or _list_folders(source)
+    if not images:
         source.fault(file, "train", f"a folder of images, or a list of them, below {file.parent}", "none")
     return images
+
+
+def _list_folders(source: Source) -> list[tuple[Path, str | None]]:
+    """List the images below the folder that have a text file, or a folder for it, with the part that folders tell."""
+    images = [image for image in source.finder.files if _is_labelled(image)]
+    return [(image, find_part(*image.relative_to(source.folder).parts[:-1])) for image in images]
 
 
 def _find_entry(entry: str, roots: list[Path]) -> Path | None:

@@ -58,6 +58,10 @@ def test_a_merged_class_is_known_where_a_source_has_either(labelled, converted):
     assert len(documents["annotations.json"]["annotations"]) == 2
 
 
+def test_the_order_of_classes_does_not_depend_on_which_image_comes_first(labelled, converted):
+    assert list(converted(labelled("one", a=["dog", "cat"], b=["ant"]))[0].classes) == ["ant", "cat", "dog"]
+
+
 @pytest.mark.parametrize("text", ["", "a,", "a=", "=a", "a,a", "a=b,a"])
 def test_malformed_choices_of_classes_are_refused(text):
     with pytest.raises(CenterMaskError, match="--classes: expected names as in a,b=a"):

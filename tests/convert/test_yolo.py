@@ -68,6 +68,13 @@ def test_bare_folders(tmp_path, photo, converted, layout):
     assert result.classes == {"second": 1} and list(documents) == ["train.json"]
 
 
+def test_a_yaml_of_names_alone_goes_with_the_folders(tmp_path, photo, converted):
+    folder = make(tmp_path / "set", photo)
+    (folder / "data.yaml").write_text("nc: 2\nnames: [a, b]\n")
+    result, documents = converted(folder)
+    assert result.classes == {"a": 2, "b": 2} and list(documents) == ["train.json", "val.json"]
+
+
 def test_without_names_classes_are_called_by_their_numbers(tmp_path, photo):
     photo(tmp_path / "one.jpg")
     label(tmp_path / "one.txt", FIVE)

@@ -119,7 +119,7 @@ def as_partial(document):
 
 
 def test_lists_alone_are_partial_labels_and_change_nothing_else(coco_tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("centermask_keras.data.samples.order.REPEAT_THRESHOLD", 0.5)
+    monkeypatch.setattr("centermask_keras.data.order.REPEAT_THRESHOLD", 0.5)
     lvis = lvis_case.as_lvis(without_crowds(read_document(coco_tiny)))
     for name, content in (("lvis", lvis), ("partial", as_partial(lvis))):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
