@@ -159,7 +159,12 @@ FAULTS = {
         "[x, y, width, height], each of at most 1e6 pixels",
         "[1, 2, 3]",
     ),
-    "no area": (changed(area=None), "annotations[0].area (id 11)", "a number from 0 to 1e12", "nothing"),
+    "no area and no mask": (
+        changed(area=None, segmentation=None),
+        "annotations[0].area (id 11)",
+        "a number from 0 to 1e12",
+        "nothing",
+    ),
     "crowd of 2": (changed(iscrowd=2), "annotations[0].iscrowd (id 11)", "0 or 1", "2"),
     "text for a mask": (changed(segmentation="x"), "annotations[0].segmentation (id 11)", "polygons or an RLE", '"x"'),
     "no file name": (
@@ -308,7 +313,7 @@ def test_size_in_the_json_has_to_be_that_of_the_turned_image(tmp_path):
 
 def test_all_faults_are_listed_at_once(tmp_path):
     document = changed(category_id=8)
-    document["annotations"][1]["bbox"] = None
+    document["annotations"][1]["bbox"] = 3
     document["images"][2]["file_name"] = "none.png"
     document["images"].append({"id": "4"})
     problems = faults_of(tmp_path, document)

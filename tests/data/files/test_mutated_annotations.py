@@ -39,6 +39,8 @@ def changes(**values):
     return st.fixed_dictionaries(values)
 
 
+absent = st.sampled_from([MISSING, None])
+present = odd.filter(lambda value: value is not None)
 KEPT, DROPPED, REPORTED = "kept", "dropped", "reported"
 MUTATIONS = {
     "another key": (KEPT, changes(note=odd)),
@@ -53,9 +55,11 @@ MUTATIONS = {
     "box outside": (DROPPED, changes(bbox=st.tuples(beyond, pixels, pixels, pixels))),
     "short polygons": (DROPPED, changes(segmentation=st.lists(short_polygon, min_size=1, max_size=3))),
     "no mask": (DROPPED, changes(segmentation=st.sampled_from([MISSING, None, [], {}]))),
-    "odd box": (REPORTED, changes(bbox=st.one_of(odd, st.tuples(pixels, pixels, pixels), st.tuples(*[odd] * 4)))),
-    "no box": (REPORTED, changes(bbox=st.just(MISSING))),
-    "odd area": (REPORTED, changes(area=st.one_of(odd, st.just(MISSING), st.floats(max_value=-1, min_value=-1e9)))),
+    "box and area that follow from the mask": (KEPT, changes(bbox=absent, area=absent)),
+    "odd box": (REPORTED, changes(bbox=st.one_of(present, st.tuples(pixels, pixels, pixels), st.tuples(*[odd] * 4)))),
+    "neither box nor mask": (REPORTED, changes(bbox=absent, segmentation=absent)),
+    "odd area": (REPORTED, changes(area=st.one_of(present, st.floats(max_value=-1, min_value=-1e9)))),
+    "neither area nor mask": (REPORTED, changes(area=absent, segmentation=absent)),
     "odd crowd flag": (REPORTED, changes(iscrowd=st.one_of(st.integers(2, 9), texts, st.just([])))),
     "odd category": (REPORTED, changes(category_id=st.one_of(odd, st.just(MISSING), st.integers(10, 99)))),
     "odd image": (REPORTED, changes(image_id=st.one_of(odd, st.just(MISSING), st.integers(10, 99)))),
