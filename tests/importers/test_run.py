@@ -96,7 +96,7 @@ def test_the_command_offers_every_kind():
 def test_a_file_of_pytorch_goes_through_the_command(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     torch.save({"state_dict": {"module.a": torch.zeros(2)}}, tmp_path / "a.pth")
-    arguments = ["--config", "configs/dla34_plain.json", "--run", str(tmp_path / "run")]
+    arguments = ["--config", "dla34_plain", "--run", str(tmp_path / "run")]
     with pytest.raises(SystemExit):
         main(["import", str(tmp_path / "a.pth"), "--from", "centernet-dla34", *arguments])
     assert "received others: a" in capsys.readouterr().err
